@@ -1,0 +1,1 @@
+"""Methods to compare MAGE with, one file each, against the contract of `mage.method`."""

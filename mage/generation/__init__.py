@@ -1,0 +1,1 @@
+"""Prefill, denoising, commit: the block loop and what it leaves behind."""

@@ -1,0 +1,74 @@
+"""The generation engine: a model, a sparse-attention method and a decoding policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from mage.attention.block import BlockAttention, Observer
+from mage.budget import Budget
+from mage.errors import UserError
+from mage.generation.decoding import Decoding
+from mage.generation.prefill import Prefix, prefill
+from mage.generation.session import Generation, Session
+from mage.method import Method
+from mage.models.checkpoint import LanguageModel
+
+
+class Engine:
+    """Generates with one method. Engines of different methods can share a prefix: decoding never changes it.
+
+    `prefill_chunk`: tokens per prefill forward, a multiple of the block size (None: one pass). `shadow`: the method
+    selects as planned while attention stays exact. `observer`: called with each layer's view and attended set before
+    each denoising attention (see `mage.generation.recall`).
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        method: Method,
+        decoding: Decoding,
+        *,
+        prefill_chunk: int | None = None,
+        shadow: bool = False,
+        observer: Observer | None = None,
+    ) -> None:
+        self.model, self.method, self.decoding = model, method, decoding
+        self._prefill_chunk, self._shadow, self._observer = prefill_chunk, shadow, observer
+
+    def prefill(self, prompts: list[list[int]], max_new_tokens: list[int]) -> Prefix:
+        """Prefill the whole blocks of `prompts`, one limit of new tokens each."""
+        return prefill(self.model, prompts, max_new_tokens, chunk=self._prefill_chunk)
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prefix: Prefix,
+        budget: Budget | None = None,
+        *,
+        example_ids: Sequence[str] | None = None,
+        question_starts: Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> list[Generation]:
+        """Generate an answer for each prompt of `prefix`.
+
+        `budget` is required unless the method has none. `example_ids` and `seed` feed methods that draw at random.
+        `question_starts`: position of the first token of each prompt's question (default: the end of the prompt); it
+        tells a query-agnostic SnapKV what it may not see.
+        """
+        if self.method.uses_budget:
+            if budget is None:
+                raise UserError(f"{type(self.method).__name__} needs a budget.")
+            self.method.check_budget(budget)
+        batch = len(prefix.prompts)
+        fields = {
+            "block_size": self.model.spec.block_size,
+            "prefilled": prefix.lengths,
+            "question_starts": list(question_starts or [len(prompt) for prompt in prefix.prompts]),
+            "windows": prefix.window,
+            "example_ids": list(example_ids or [str(row) for row in range(batch)]),
+            "seed": seed,
+        }
+        attention = BlockAttention(self.method, prefix.cache, fields, shadow=self._shadow, observer=self._observer)
+        return Session(self.model, self.decoding, attention, prefix, budget if self.method.uses_budget else None).run()

@@ -1,0 +1,63 @@
+"""What a selection knows: its overlap with the per-step oracle, over denoising steps and layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mage.method import View
+from mage.selection import top_k
+
+
+@dataclass(frozen=True)
+class RecallRow:
+    """One layer at one denoising step, mean over KV heads.
+
+    `recall`: share of the oracle's top-k (by this step's exact attention mass) that the attended set holds.
+    `oracle_mass`: prefix and block together have mass 1; how much of it the oracle's set holds. `mass_captured`: mass
+    on the attended set over `oracle_mass`.
+    """
+
+    block: int
+    step: int
+    layer: int
+    recall: float
+    mass_captured: float
+    oracle_mass: float
+
+
+class RecallObserver:
+    """Collects recall while an engine runs: pass it as `observer`, batch size 1, and read `rows` afterwards.
+
+    Only layers that attend to a selected set are recorded. With `shadow=True` the engine stays on the dense path, so
+    that all methods are measured on the same blocks.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[RecallRow] = []
+
+    def __call__(self, view: View, indices: Tensor | None) -> None:
+        """Record one layer of one denoising step (the signature of `mage.attention.block.Observer`)."""
+        if indices is None:
+            return
+        if indices.shape[:2] != (1, view.num_kv_heads):
+            raise ValueError(
+                f"recall needs batch size 1 and one set per KV head, not sets of {tuple(indices.shape[:2])}"
+            )
+        mass = view.mass()[0]  # [kv_heads, prefix]
+        chosen = indices[0]
+        oracle = top_k(mass[None], view.budgets, view.lengths)[0]
+        member = mass.new_zeros(mass.shape)
+        member.scatter_add_(1, chosen.clamp(min=0), (chosen >= 0).to(mass.dtype))
+        oracle_mass = mass.gather(1, oracle).sum(-1)
+        self.rows.append(
+            RecallRow(
+                block=view.forward.block,
+                step=view.forward.step,
+                layer=view.layer,
+                recall=float(member.gather(1, oracle).mean()),
+                mass_captured=float(((mass * member).sum(-1) / oracle_mass.clamp(min=1e-12)).mean()),
+                oracle_mass=float(oracle_mass.mean()),
+            )
+        )

@@ -1,0 +1,67 @@
+"""MAGE: the all-[MASK] block already knows where to look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+
+from mage.budget import Budget
+from mage.errors import UserError
+from mage.method import EXACT, REUSE, SELECT_AFTER, Denominator, Forward, Method, Plan, Reduction, Selection, View
+from mage.selection import top_k, top_pages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mage(Method):
+    """The first denoising step of a block, when every position is [MASK], attends exactly. Its attention mass, averaged
+    over the block's rows and the query group, picks the top-k prefix entries of each layer and KV head. All later steps
+    of the block attend to these entries and to the block itself. (arXiv 2602.14209 v2.)
+
+    Options the paper leaves open: `select_step`, the step whose mass decides (steps up to it are exact);
+    `refresh_every`, attend exactly and select anew every that many steps (0: never); `reduction` over rows;
+    `denominator` of the mass; `page_size`, the granularity in tokens; `commit`.
+    """
+
+    dense_layers: int = 2
+    select_step: int = 1
+    refresh_every: int = 0
+    reduction: Reduction = "mean"
+    denominator: Denominator = "prefix+block"
+    page_size: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_choice("reduction", ("mean", "max", "mean_query"))
+        self.check_choice("denominator", ("prefix+block", "prefix"))
+        for name, lowest in (("select_step", 1), ("refresh_every", 0), ("page_size", 1)):
+            if getattr(self, name) < lowest:
+                raise UserError(
+                    f"method.{name}={getattr(self, name)} is out of range. Allowed: an integer >= {lowest}."
+                )
+
+    def check_budget(self, budget: Budget) -> None:
+        if isinstance(budget.value, int) and budget.value < self.page_size:
+            raise UserError(
+                f"budget={budget.value} is less than one page: method.page_size={self.page_size}. "
+                "Allowed: a budget of at least one page."
+            )
+
+    def plan_step(self, forward: Forward) -> Plan:
+        if forward.commit:
+            return REUSE
+        if forward.step < self.select_step:
+            return EXACT
+        since = forward.step - self.select_step
+        if since == 0 or (self.refresh_every and since % self.refresh_every == 0):
+            return SELECT_AFTER
+        return REUSE
+
+    def select(self, view: View) -> Selection:
+        mass = view.mass(self.reduction, self.denominator)
+        read = [length / 2 for length in view.lengths]  # one more pass over the keys, without the values
+        if self.page_size == 1:
+            return Selection(top_k(mass, view.budgets, view.lengths), read)
+        padded = F.pad(mass, (0, -mass.shape[-1] % self.page_size))
+        pages = padded.unflatten(-1, (-1, self.page_size)).sum(-1)
+        return Selection(top_pages(pages, self.page_size, view.budgets, view.lengths), read)

@@ -1,0 +1,1 @@
+"""Transformer bodies, checkpoints and tokenizers."""

@@ -1,0 +1,158 @@
+"""Checkpoint folders in the Hugging Face layout: config.json, *.safetensors (with or without index), tokenizer.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from mage.errors import UserError, unknown_choice
+from mage.models.config import BodyConfig, DiffusionSpec
+from mage.models.families import body_config
+from mage.models.tokenizer import Tokenizer
+from mage.models.transformer import Transformer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+INDEX_NAME = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A loaded model: body, block-diffusion declaration, tokenizer, and the hash of what was read."""
+
+    body: Transformer
+    spec: DiffusionSpec
+    tokenizer: Tokenizer
+    content_hash: str
+
+    @property
+    def max_positions(self) -> int:
+        """The number of positions the checkpoint declares."""
+        return self.body.config.max_positions
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return self.body.lm_head.weight.device
+
+
+def load_model(
+    folder: str | Path, spec: DiffusionSpec, *, device: str = "cpu", dtype: str = "float32"
+) -> LanguageModel:
+    """Load a checkpoint folder for inference.
+
+    Raises `UserError` that names the file, and the tensor or key, when something is missing, truncated, surplus, of
+    another shape than config.json says, or in another format than safetensors.
+    """
+    path = Path(folder)
+    if dtype not in DTYPES:
+        raise unknown_choice("model.dtype", dtype, DTYPES)
+    config = read_config(path)
+    files = weight_files(path)
+    _check_ids(spec, config)
+    with torch.device("meta"):
+        body = Transformer(config)
+    tensors = _read_tensors(files, body, DTYPES[dtype])
+    body.load_state_dict(tensors, assign=True, strict=not config.tied_embeddings)
+    if config.tied_embeddings:
+        body.lm_head.weight = body.model.embed_tokens.weight
+    body.to(device).eval().requires_grad_(False)
+    return LanguageModel(body, spec, Tokenizer(path / "tokenizer.json"), content_hash(path))
+
+
+def read_config(folder: Path) -> BodyConfig:
+    """Read config.json of a checkpoint folder."""
+    if not folder.is_dir():
+        raise UserError(f"model.path={folder}: no such checkpoint folder.")
+    return body_config(_read_json(folder / "config.json"))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files of a folder, by its index when there is one."""
+    index = folder / INDEX_NAME
+    if index.is_file():
+        names = sorted(set(_read_json(index).get("weight_map", {}).values()))
+        for name in names:
+            if not (folder / name).is_file():
+                raise UserError(f"{folder / name}: named in {INDEX_NAME} but missing.")
+        return [folder / name for name in names]
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".pkl")]
+        found = f" Found {pickled[0]}: pickle formats can run code and are refused." if pickled else ""
+        raise UserError(f"{folder}: no *.safetensors file.{found}")
+    return files
+
+
+def content_hash(folder: str | Path) -> str:
+    """Return 16 hex digits that change when the config, the tokenizer or any weight file of the folder changes.
+
+    Weight files above 64 MiB enter with their size, header and tail only, so that hashing stays instant.
+    """
+    path = Path(folder)
+    digest = hashlib.sha256()
+    for file in [path / "config.json", path / "tokenizer.json", *weight_files(path)]:
+        if not file.is_file():
+            raise UserError(f"{file}: the file is missing.")
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}:".encode())
+        with file.open("rb") as stream:
+            if size <= 64 << 20:
+                digest.update(stream.read())
+            else:
+                digest.update(stream.read(1 << 20))
+                stream.seek(-(1 << 20), 2)
+                digest.update(stream.read())
+    return digest.hexdigest()[:16]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path}: the file is missing.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object.")
+    return content
+
+
+def _check_ids(spec: DiffusionSpec, config: BodyConfig) -> None:
+    for field, ids in (("model.mask_id", (spec.mask_id,)), ("model.stop_ids", spec.stop_ids)):
+        for value in ids:
+            if not 0 <= value < config.vocab_size:
+                raise UserError(f"{field}={value} is outside the vocabulary of {config.vocab_size} tokens.")
+
+
+def _read_tensors(files: list[Path], body: Transformer, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Read every tensor, checked by name and shape against the body before any data is converted."""
+    tied = body.config.tied_embeddings
+    expected = {name: tuple(tensor.shape) for name, tensor in body.state_dict().items()}
+    if tied:
+        expected.pop("lm_head.weight")
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as archive:
+                for name in archive.keys():  # noqa: SIM118 - the archive is not a mapping
+                    if tied and name == "lm_head.weight":
+                        continue
+                    if name not in expected:
+                        raise UserError(f"{file}: tensor {name} is not part of this model.")
+                    shape = tuple(archive.get_slice(name).get_shape())
+                    if shape != expected[name]:
+                        raise UserError(f"{file}: tensor {name} has shape {shape}, config.json says {expected[name]}.")
+                    tensors[name] = archive.get_tensor(name).to(dtype)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file}: not a readable safetensors file: {error}") from error
+    missing = next((name for name in expected if name not in tensors), None)
+    if missing is not None:
+        raise UserError(f"{files[0].parent}: tensor {missing} is missing from the weight files.")
+    return tensors

@@ -1,0 +1,46 @@
+"""From scores to index sets within a budget."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def top_k(scores: Tensor, budgets: list[int], lengths: list[int]) -> Tensor:
+    """Return the indices of the highest scores of each row and head.
+
+    `scores` `[batch, heads, n]`; row r picks `min(budgets[r], lengths[r])` among its first `lengths[r]` entries.
+    Returns `[batch, heads, max picks]` in ascending order, so that a gather walks through memory forwards, padded at
+    the end of a row with -1.
+    """
+    picks = [min(budget, length) for budget, length in zip(budgets, lengths)]
+    if min(lengths) < scores.shape[-1]:
+        counts = torch.tensor(lengths, device=scores.device)
+        valid = (torch.arange(scores.shape[-1], device=scores.device) < counts[:, None])[:, None]
+        scores = scores.masked_fill(~valid, float("-inf"))
+    chosen = scores.topk(max(picks), dim=-1).indices
+    if min(picks) < max(picks):
+        limit = torch.tensor(picks, device=scores.device)[:, None, None]
+        surplus = torch.arange(max(picks), device=scores.device) >= limit
+        chosen = chosen.masked_fill(surplus, scores.shape[-1])
+    ordered = chosen.sort(-1).values
+    return ordered.masked_fill(ordered == scores.shape[-1], -1)
+
+
+def top_pages(scores: Tensor, page_size: int, budgets: list[int], lengths: list[int]) -> Tensor:
+    """Return the token indices of the highest-scored pages.
+
+    `scores` `[batch, heads, pages]` over pages of `page_size` consecutive tokens; row r picks `budgets[r] // page_size`
+    pages, so never more tokens than its budget. Returns `[batch, heads, tokens]` as `top_k` does; the tokens of a
+    partial last page beyond `lengths[r]` are -1.
+    """
+    page_lengths = [-(-length // page_size) for length in lengths]
+    # A row whose budget covers all of it takes its partial last page too.
+    picks = [
+        n if budget >= length else budget // page_size for budget, length, n in zip(budgets, lengths, page_lengths)
+    ]
+    pages = top_k(scores, picks, page_lengths)
+    offsets = torch.arange(page_size, device=scores.device)
+    tokens = (pages[..., None] * page_size + offsets).masked_fill(pages[..., None] < 0, -1).flatten(-2)
+    limit = torch.tensor(lengths, device=scores.device)[:, None, None]
+    return tokens.masked_fill(tokens >= limit, -1)

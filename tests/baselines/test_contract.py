@@ -1,0 +1,195 @@
+"""One matrix: every method through the same properties."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from torch import Tensor
+
+from baselines.dense import Dense
+from baselines.oracle import Oracle
+from baselines.quest import Quest
+from baselines.random import Random
+from baselines.snapkv import SnapKV
+from baselines.streaming_llm import StreamingLLM
+from mage.budget import Budget
+from mage.errors import UserError
+from mage.generation.decoding import Static
+from mage.generation.engine import Engine
+from mage.generation.session import Generation
+from mage.mage import Mage
+from mage.method import Method, View
+from mage.models.checkpoint import LanguageModel
+from tests.conftest import prompt
+
+METHODS: dict[str, Method] = {
+    "mage": Mage(dense_layers=0),
+    "mage-second-layer-on": Mage(dense_layers=1),
+    "mage-max-prefix": Mage(dense_layers=0, reduction="max", denominator="prefix"),
+    "mage-mean-query": Mage(dense_layers=0, reduction="mean_query"),
+    "mage-step-2": Mage(dense_layers=0, select_step=2),
+    "mage-refresh": Mage(dense_layers=0, refresh_every=2),
+    "mage-pages": Mage(dense_layers=0, page_size=4),
+    "mage-sparse-commit": Mage(dense_layers=0, commit="sparse"),
+    "quest": Quest(dense_layers=0, page_size=4),
+    "quest-odd-pages": Quest(dense_layers=0, page_size=3, reduction="max", recent_pages=1),
+    "quest-query-head": Quest(dense_layers=0, page_size=4, share="query_head"),
+    "snapkv": SnapKV(window=8),
+    "snapkv-query-aware": SnapKV(window=8, query_aware=True),
+    "snapkv-query-head": SnapKV(window=8, share="query_head"),
+    "streaming_llm": StreamingLLM(),
+    "oracle": Oracle(),
+    "oracle-sparse-commit": Oracle(commit="sparse"),
+    "random": Random(),
+}
+matrix = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+LENGTHS = [75, 64, 3, 50]  # a prompt tail, none, no prefix at all, shorter
+
+
+def generate(
+    model: LanguageModel,
+    method: Method,
+    budget: int | float,
+    lengths: list[int],
+    observer: Callable[[View, Tensor | None], None] | None = None,
+    shadow: bool = False,
+) -> list[Generation]:
+    engine = Engine(model, method, Static(tokens_per_step=2), observer=observer, shadow=shadow)
+    prefix = engine.prefill([prompt(n, seed=n) for n in lengths], [20] * len(lengths))
+    return engine.generate(prefix, Budget(budget), example_ids=[f"example-{n}" for n in lengths], seed=5)
+
+
+@matrix
+@pytest.mark.parametrize("budget", [4, 11, 0.25])
+def test_indices_are_valid_unique_and_within_the_budget(
+    model: LanguageModel, method: Method, budget: int | float
+) -> None:
+    seen = 0
+
+    def check(view: View, indices: Tensor | None) -> None:
+        nonlocal seen
+        if indices is None:
+            return
+        seen += 1
+        assert indices.shape[1] in (view.num_kv_heads, view.queries.shape[1])
+        for row, length in enumerate(view.lengths):
+            # Entries after compression are outside SnapKV's budget; everything else counts.
+            counted = view.prefilled[row] if isinstance(method, SnapKV) else length
+            allowed = min(Budget(budget).resolve(length), counted)
+            for head in indices[row].tolist():
+                chosen = [index for index in head if index >= 0]
+                assert len(set(chosen)) == len(chosen), "an entry twice"
+                assert all(index < length for index in chosen), "an entry beyond the prefix"
+                assert sum(index < counted for index in chosen) <= allowed, "more than the budget"
+
+    generate(model, method, budget, LENGTHS, check)
+    assert seen > 0, "the method never attended sparsely: the test shows nothing"
+
+
+@matrix
+def test_a_budget_of_the_whole_prefix_gives_exactly_the_dense_output(model: LanguageModel, method: Method) -> None:
+    dense = generate(model, Dense(), 1, LENGTHS)
+    for budget in (1.0, 200):
+        for ours, reference in zip(generate(model, method, budget, LENGTHS), dense):
+            assert ours.tokens == reference.tokens
+            assert ours.trace.density == 1.0 and ours.trace.sparse_blocks == 0
+
+
+@matrix
+def test_batch_rows_are_independent(model: LanguageModel, method: Method) -> None:
+    for row, length in zip(generate(model, method, 8, LENGTHS), LENGTHS):
+        alone = generate(model, method, 8, [length])[0]
+        assert row.tokens == alone.tokens
+        assert row.trace.forwards == alone.trace.forwards
+        assert row.trace.density == pytest.approx(alone.trace.density)
+        assert row.trace.tokens_decided == alone.trace.tokens_decided
+
+
+@matrix
+def test_a_second_run_is_the_same(model: LanguageModel, method: Method) -> None:
+    first, second = (generate(model, method, 8, [75])[0] for _ in range(2))
+    assert first.tokens == second.tokens and first.trace.density == second.trace.density
+
+
+@matrix
+def test_density_counts_what_is_read(model: LanguageModel, method: Method) -> None:
+    """Reads per forward from the observed index sets; selection and exact steps can only add to them."""
+    attended: list[float] = []
+
+    def count(view: View, indices: Tensor | None) -> None:
+        entries = view.lengths[0] if indices is None else float((indices[0] >= 0).sum() / view.num_kv_heads)
+        attended.append(entries)
+
+    trace = generate(model, method, 8, [75], count)[0].trace
+    denoising = sum(attended)
+    total = sum(block.reads for block in trace.blocks)
+    assert total >= denoising
+    if isinstance(method, StreamingLLM | Random):  # no metadata: nothing but attention, and the commits
+        layers, commits = 3, trace.forwards["commit"]
+        prefix = [72, 80, 88][:commits]
+        per_commit = [8 if method.commit == "sparse" else length for length in prefix]
+        assert total == pytest.approx(denoising + layers * sum(per_commit))
+
+
+@matrix
+def test_dense_layers_attend_to_everything(model: LanguageModel, method: Method) -> None:
+    sets: dict[int, list[Tensor | None]] = {}
+
+    def collect(view: View, indices: Tensor | None) -> None:
+        sets.setdefault(view.layer, []).append(indices)
+
+    generate(model, replace(method, dense_layers=2), 8, [75], collect)
+    assert all(indices is None for layer in (0, 1) for indices in sets[layer])
+    assert any(indices is not None for indices in sets[2])
+
+
+@matrix
+def test_all_layers_dense_is_dense(model: LanguageModel, method: Method) -> None:
+    ours = generate(model, replace(method, dense_layers=3), 8, [75])[0]
+    assert ours.tokens == generate(model, Dense(), 1, [75])[0].tokens
+    assert ours.trace.sparse_blocks == 0
+
+
+@matrix
+def test_shadow_selection_leaves_the_dense_path(model: LanguageModel, method: Method) -> None:
+    ours = generate(model, method, 8, [75], shadow=True)[0]
+    assert ours.tokens == generate(model, Dense(), 1, [75])[0].tokens
+
+
+@matrix
+def test_options_out_of_range_are_refused(model: LanguageModel, method: Method) -> None:
+    with pytest.raises(UserError, match="dense_layers=-1"):
+        replace(method, dense_layers=-1)
+    with pytest.raises(UserError, match=r"commit=never .*Allowed: dense, sparse"):
+        replace(method, commit="never")
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: Mage(select_step=0), "select_step=0"),
+        (lambda: Mage(reduction="median"), "reduction=median"),
+        (lambda: Quest(page_size=0), "page_size=0"),
+        (lambda: Quest(share="layer"), "share=layer"),
+        (lambda: SnapKV(window=0), "window=0"),
+        (lambda: SnapKV(kernel=4), "kernel=4"),
+        (lambda: StreamingLLM(sinks=-1), "sinks=-1"),
+        (lambda: Oracle(reduction="sum"), "reduction=sum"),
+        (lambda: Quest().check_budget(Budget(8)), "budget=8 is less than one page"),
+        (lambda: Mage(page_size=16).check_budget(Budget(8)), "budget=8 is less than one page"),
+        (lambda: Budget(0), "budget=0"),
+        (lambda: Budget(1.5), r"budget=1\.5"),
+        (lambda: Budget(True), "budget=True"),
+    ],
+)
+def test_values_out_of_range(build: Callable[[], object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        build()
+
+
+def test_a_method_with_a_budget_needs_one(model: LanguageModel) -> None:
+    engine = Engine(model, Mage(), Static())
+    with pytest.raises(UserError, match="Mage needs a budget"):
+        engine.generate(engine.prefill([prompt(20)], [4]))

@@ -1,0 +1,76 @@
+"""Small random models and prompts that every test of the library shares."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from mage.models.checkpoint import LanguageModel, load_model
+from mage.models.config import DiffusionSpec
+from mage.models.families import body_config
+from mage.models.transformer import Transformer
+
+CONFIG = {
+    "model_type": "qwen3",
+    "vocab_size": 61,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+}
+
+
+def write_checkpoint(folder: Path, seed: int = 0, **changes: object) -> Path:
+    """Write a random checkpoint in the Hugging Face layout and return its folder."""
+    config = CONFIG | changes
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    body = Transformer(body_config(config))
+    with torch.no_grad():
+        for parameter in body.parameters():  # larger than the default: attention must not be uniform
+            if parameter.dim() == 2:
+                parameter.normal_(0.0, 2.0 / parameter.shape[1] ** 0.5)
+    tensors = {name: tensor.contiguous() for name, tensor in body.state_dict().items()}
+    if config["tie_word_embeddings"]:
+        tensors.pop("lm_head.weight")
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    tokenizer = Tokenizer(models.WordLevel({f"w{i}": i for i in range(int(config["vocab_size"]))}, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def spec(block_size: int = 8, alignment: str = "same") -> DiffusionSpec:
+    return DiffusionSpec(block_size=block_size, mask_id=1, stop_ids=(2,), alignment=alignment)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def model(checkpoint: Path) -> LanguageModel:
+    return load_model(checkpoint, spec())
+
+
+@pytest.fixture(scope="session")
+def shifted_model(checkpoint: Path) -> LanguageModel:
+    return load_model(checkpoint, spec(alignment="shifted"))
+
+
+def prompt(length: int, seed: int = 0) -> list[int]:
+    """Random tokens that are neither [MASK] nor a stop token."""
+    return torch.randint(3, CONFIG["vocab_size"], (length,), generator=torch.Generator().manual_seed(seed)).tolist()
