@@ -1,0 +1,1 @@
+"""Prompts, examples and scores. No torch and no model: text goes in, a score comes out."""

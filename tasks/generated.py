@@ -1,0 +1,172 @@
+"""The frame of the tasks that make their own examples: grid, seeds, ids, hash, validation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+from random import Random
+from typing import Any, ClassVar
+
+from tasks.errors import TaskError, refused, unknown_name
+from tasks.haystack import Haystack, Insert
+from tasks.languages.language import Language
+from tasks.languages.registry import language_named
+from tasks.prompt import PLACEMENTS
+from tasks.task import Example, Label, Task, Tokenizer
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What one example says, before it is laid out in a context."""
+
+    inserts: list[Insert]
+    question: str
+    references: tuple[str, ...]
+    labels: dict[str, Label]
+
+
+@dataclass(kw_only=True)
+class GeneratedTask(Task):
+    """A task whose examples are drawn from a seed.
+
+    lengths: tokens of the context, each a multiple of the block size; one number or several.
+    language: `tiny` (the embedded model's) or `english`.
+    question: `block` or `prefix`, see tasks.prompt. It does not change ids or texts.
+    mentions: share of filler sentences that name a key without telling anything about it, from 0 to 1.
+
+    Example i lies in cell i modulo the number of cells of the grid lengths x depths, and has a random
+    generator of its own, seeded with the content hash, the seed and i.
+    """
+
+    version: ClassVar[int] = 1
+    """Raised when the same fields give other examples than before."""
+
+    lengths: Sequence[int] = (1024,)
+    language: str = "tiny"
+    question: str = "block"
+    mentions: float = 0.1
+
+    def __post_init__(self) -> None:
+        self.lengths = _listed(self.lengths)
+        for length in self.lengths:
+            if not _is_int(length) or length < 1:
+                raise refused("lengths", length, "allowed are whole numbers of tokens above 0")
+        if not self.lengths:
+            raise refused("lengths", [], "at least one length is needed")
+        self.speaker()
+        if self.question not in PLACEMENTS:
+            raise unknown_name("question", self.question, PLACEMENTS)
+        require_share("mentions", self.mentions)
+        self.mentions = float(self.mentions)
+        self.check()
+        # One word is at least one token; for the tiny language this is exact.
+        for length, depth in self._grid():
+            draft = self.draft(Random(0), length, depth)
+            words = sum(len(insert.text.split(" ")) for insert in draft.inserts)
+            if words > length:
+                raise refused("lengths", length, f"what the context must hold takes {words} tokens or more")
+
+    @abstractmethod
+    def check(self) -> None:
+        """Refuse fields of the task itself that cannot work."""
+
+    @abstractmethod
+    def draft(self, rng: Random, length: int, depth: float | None) -> Draft:
+        """Draw what one example of a cell says."""
+
+    def depth_grid(self) -> Sequence[float | None]:
+        """Depths of the grid. (None,) where a task has no depth."""
+        return (None,)
+
+    def speaker(self) -> Language:
+        """The task's language."""
+        return language_named(self.language)
+
+    @property
+    def content_hash(self) -> str:
+        """Over the generator's version, the fields but `question`, and everything the language can say."""
+        told = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "question"}
+        content = {"task": self.name, "version": self.version, "language": self.speaker().digest, "fields": told}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def examples(self, tokenizer: Tokenizer, count: int, seed: int, block_size: int) -> list[Example]:
+        """See Task. Raises TaskError for a length that is no multiple of `block_size` or too small."""
+        if not _is_int(count) or count < 1:
+            raise TaskError(f"examples={count!r}: allowed are whole numbers above 0")
+        for length in self.lengths:
+            if length % block_size:
+                raise refused("lengths", length, f"allowed are multiples of the block size, {block_size}")
+        content = self.content_hash
+        grid = list(self._grid())
+        haystack = Haystack(tokenizer, self.speaker(), self.mentions)
+        made = []
+        for index in range(count):
+            key = hashlib.sha256(f"{content}/{seed}/{index}".encode()).digest()
+            rng = Random(int.from_bytes(key, "big"))
+            length, depth = grid[index % len(grid)]
+            draft = self.draft(rng, length, depth)
+            context = haystack.build(draft.inserts, length, rng)
+            place: dict[str, Label] = {"length": length} if depth is None else {"length": length, "depth": depth}
+            longest = max(len(tokenizer.encode(reference)) for reference in draft.references)
+            made.append(
+                Example(
+                    id=f"{self.name}-{content[:8]}-s{seed}-{index:05d}",
+                    context=context,
+                    question=draft.question,
+                    references=draft.references,
+                    max_new_tokens=longest + 1 + self.speaker().answer_slack,
+                    labels={**place, **draft.labels},
+                    context_tokens=length,
+                    padding=haystack.padding(block_size, rng),
+                )
+            )
+        return made
+
+    def _grid(self) -> Iterator[tuple[int, float | None]]:
+        return product(self.lengths, self.depth_grid())
+
+
+@dataclass(kw_only=True)
+class DeepTask(GeneratedTask):
+    """A generated task that puts what is asked for at a depth of the context.
+
+    depths: 0 is the front, 1 the end; one number or several. None or an empty list: a random place.
+    """
+
+    depths: Sequence[float] | None = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+    def __post_init__(self) -> None:
+        self.depths = None if self.depths is None else _listed(self.depths)
+        for depth in self.depths or ():
+            require_share("depths", depth)
+        if self.depths is not None:
+            self.depths = tuple(float(depth) for depth in self.depths)
+        super().__post_init__()
+
+    def depth_grid(self) -> Sequence[float | None]:
+        return self.depths or (None,)
+
+
+def require_share(field: str, value: object) -> None:
+    """Refuse what is not a number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise refused(field, value, "allowed are numbers from 0 to 1")
+
+
+def require_int(field: str, value: object, low: int, high: int, why: str = "") -> None:
+    """Refuse what is not a whole number from `low` to `high`; `why` explains the bounds."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise refused(field, value, f"allowed are whole numbers from {low} to {high}{why and f' ({why})'}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    """One value or several (a list, a tuple, a list of a config) as a tuple. Its items are not yet checked."""
+    return (value,) if isinstance(value, int | float | str) else tuple(value)

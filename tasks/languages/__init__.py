@@ -1,0 +1,1 @@
+"""The languages that the generated tasks speak."""
