@@ -17,5 +17,5 @@ def unknown_choice(field: str, value: object, allowed: Iterable[object]) -> User
     """Return the error for a value outside a closed list, with the nearest allowed name when there is one."""
     names = [str(name) for name in allowed]
     nearest = get_close_matches(str(value), names, n=1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    hint = f"; did you mean {nearest[0]}?" if nearest else "."
     return UserError(f"{field}={value} is not known{hint} Allowed: {', '.join(names)}.")

@@ -47,11 +47,11 @@ def test_place_of_the_question_changes_no_text(kind: type[GeneratedTask], word_t
 
 
 FROZEN = {
-    "niah": "736c5a88a21cc1fe",
-    "multi_value": "d159239658277083",
-    "pointer_chase": "b84cd36d6a363358",
-    "aggregation": "dfe7637833c5c4e2",
-    "kv_retrieval": "95d76115a518978f",
+    "niah": "ad7946524a5ef1a4",
+    "multi_value": "69f1c0fdf79457ee",
+    "pointer_chase": "3224100b12449e6b",
+    "aggregation": "7da2d6b196462554",
+    "kv_retrieval": "73f4480f6395099a",
 }
 
 

@@ -58,9 +58,9 @@ def read_multi_value(context: str, question: str) -> list[str]:
 
 def read_pointer_chase(context: str, question: str) -> list[str]:
     links = once(r"(\w+) leads to (\w+) ?\.", context)
-    key = asked(question, r"(?:does|from) ([A-Z]\w+) lead")
+    key = asked(question, r"(?:does|from|after) ([A-Z]\w+) ?(?:lead|\?)")
     path = []
-    for _ in range(NUMBERS.index(asked(question, r"after (\w+) step")) + 1):
+    for _ in range(NUMBERS.index(asked(question, r"(?:after|is) (\w+) steps?")) + 1):
         key = links[key]
         path.append(key)
     return path

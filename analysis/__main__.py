@@ -1,0 +1,40 @@
+"""`python -m analysis outputs/<experiment>`: tables, figures and a report from the records of experiments."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.frame import load
+from analysis.report import write_report
+from mage.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 when the results cannot be read or the report cannot be written."""
+    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
+    parser.add_argument("results", nargs="+", type=Path, help="outputs/<experiment>, one or more")
+    parser.add_argument("--out", type=Path, help="where to write; default: analysis/ in the first folder of results")
+    parser.add_argument("--score", choices=("exact", "score"), default="exact", help="what accuracy is")
+    options = parser.parse_args(arguments)
+    folder: Path = options.out or options.results[0] / "analysis"
+    title = "Accuracy under a KV budget: " + ", ".join(path.resolve().name for path in options.results)
+    try:
+        results = load(options.results)
+        sections = write_report(results, title, options.score, folder)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for table in (table for section in sections for table in section.tables if table.name.startswith("accuracy-")):
+        print(f"{table.caption}\n\n{table.markdown()}\n")
+    failed = int((results.cells.status != "done").sum())
+    counts = {"cells": len(results.cells), "failed": failed, "unfinished": len(results.unfinished)}
+    print(json.dumps({"report": str(folder / "report.html"), **counts}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

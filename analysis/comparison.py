@@ -1,0 +1,164 @@
+"""Every cell of a sweep against the dense cell that answered the same examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.frame import Results
+from analysis.statistics import Interval, bootstrap_interval, mcnemar_exact, paired_difference
+from mage.errors import UserError
+
+SETTING = ["model", "task", "decoding", "question"]
+POINT = [*SETTING, "method", "budget_label"]
+CARRIED = ("budget", "budget_unit", "dense_layers", "decoding_options")
+SCORES = ("exact", "score")
+METRICS = (
+    "density",
+    "sparse_token_share",
+    "sparse_block_share",
+    "exact_forwards_per_block",
+    "sparse_forwards_per_block",
+    "commit_forwards_per_block",
+    "seconds_prefill",
+    "seconds_exact",
+    "seconds_selection",
+    "seconds_sparse",
+    "seconds_commit",
+    "tokens_per_second",
+    "peak_memory_bytes",
+)
+BASELINE = "dense"
+CEILING = "oracle"
+
+Key = tuple[str, ...]
+"""Model, task, decoding, question, method, budget label."""
+Values = dict[str, dict[str, float]]
+"""For each of SCORES, the value of every example, keyed by seed and example id."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`points` has one row for each (setting, method, budget), seeds pooled.
+
+    A row holds status, n, scores with intervals, paired differences to dense, and the mean of every metric.
+    A failed point has a status and no numbers.
+    """
+
+    points: pd.DataFrame
+    values: dict[Key, Values]
+
+    def settings(self) -> list[tuple[Key, pd.DataFrame]]:
+        """The points of each (model, task, decoding, question)."""
+        return [(tuple(map(str, key)), group) for key, group in self.points.groupby(SETTING, sort=False)]
+
+
+@dataclass(frozen=True)
+class OrderCheck:
+    """One step of dense >= oracle(k) >= oracle(next smaller k). It fails when the paired interval lies above zero."""
+
+    setting: Key
+    larger: str
+    smaller: str
+    difference: Interval
+
+    @property
+    def holds(self) -> bool:
+        return self.difference.low <= 0
+
+
+def compare(results: Results) -> Comparison:
+    """Raises UserError when the cells of one setting answered different examples."""
+    cells = results.cells[results.cells.runner == "evaluate"]
+    if cells.empty:
+        raise UserError("no record of runner=evaluate in these folders: there is no accuracy to compare")
+    answered: dict[Any, pd.DataFrame] = dict(iter(results.examples.groupby("cell")))
+    seeds = {key: set(group.seed) for key, group in cells.groupby(SETTING)}
+    rows: list[dict[str, Any]] = []
+    values: dict[Key, Values] = {}
+    for key, group in cells.groupby(POINT, sort=False):
+        point = tuple(map(str, key))
+        row: dict[str, Any] = dict(zip(POINT, point, strict=True))
+        row |= {field: group[field].iloc[0] for field in CARRIED}
+        row["status"] = _status(group, seeds[key[: len(SETTING)]])
+        if row["status"] == "done":
+            frame = pd.concat([answered[n].assign(seed=group.seed[n]) for n in group.index if n in answered])
+            names = frame.seed.astype(str) + "/" + frame.id
+            values[point] = {s: dict(zip(names, frame[s].astype(float), strict=True)) for s in SCORES}
+            row |= _summary(frame) | _mean_metrics(group, answered)
+        rows.append(row)
+    for row in rows:
+        point = tuple(row[c] for c in POINT)
+        baseline = (*point[: len(SETTING)], BASELINE, "")
+        if row["status"] == "done" and point != baseline and baseline in values:
+            row |= _against(point, values[point], values[baseline])
+    points = pd.DataFrame(rows)
+    if "n" in points:
+        points["n"] = points["n"].astype("Int64")
+    return Comparison(points, values)
+
+
+def order_checks(comparison: Comparison) -> list[OrderCheck]:
+    """dense >= oracle(k) >= oracle(k') for each next smaller budget k', on exact match, wherever both were measured."""
+    checks: list[OrderCheck] = []
+    for setting, points in comparison.settings():
+        done = points[points.status == "done"]
+        ceiling = done[done.method == CEILING]
+        whole = ceiling[ceiling.budget_unit == "tokens"]
+        chain = [(*setting, BASELINE, "")] if (*setting, BASELINE, "") in comparison.values else []
+        chain += [(*setting, CEILING, label) for label in whole.sort_values("budget", ascending=False).budget_label]
+        for larger, smaller in pairwise(chain):
+            exact = [comparison.values[point]["exact"] for point in (smaller, larger)]
+            difference = paired_difference(exact[0], exact[1])
+            checks.append(OrderCheck(setting, _name(larger), _name(smaller), difference))
+    return checks
+
+
+def _name(point: Key) -> str:
+    return f"{point[-2]}({point[-1]})" if point[-1] else point[-2]
+
+
+def _status(group: pd.DataFrame, seeds: set[int]) -> str:
+    """`done` only when every seed of the setting is there and done: nothing is averaged around a hole."""
+    failed = group.status[group.status != "done"]
+    if len(failed):
+        return str(failed.iloc[0])
+    missing = sorted(seeds - set(group.seed))
+    return f"no seed {missing[0]}" if missing else "done"
+
+
+def _summary(frame: pd.DataFrame) -> dict[str, float]:
+    row: dict[str, float] = {"n": len(frame)}
+    for score in SCORES:
+        mean = bootstrap_interval(frame[score].to_numpy(dtype=np.float64))
+        row |= {score: mean.mean, f"{score}_low": mean.low, f"{score}_high": mean.high}
+    prefix = frame.prefix_tokens.to_numpy(dtype=np.float64)
+    budget = frame.budget_tokens.to_numpy(dtype=np.float64, na_value=math.nan)
+    row["nominal_density"] = float(np.minimum(1, budget / np.maximum(prefix, 1)).mean())
+    return row
+
+
+def _mean_metrics(group: pd.DataFrame, answered: Mapping[Any, pd.DataFrame]) -> dict[str, float]:
+    """Metrics of the cells of a point, weighted by their examples; a metric that a record lacks stays empty."""
+    weights = [len(answered[n]) for n in group.index]
+    present = [metric for metric in METRICS if metric in group.columns]
+    return {m: float(np.average(group[m].to_numpy(dtype=np.float64), weights=weights)) for m in present}
+
+
+def _against(point: Key, ours: Values, dense: Values) -> dict[str, float]:
+    row: dict[str, float] = {}
+    for score in SCORES:
+        try:
+            difference = paired_difference(ours[score], dense[score])
+        except ValueError as error:
+            raise UserError(f"{_name(point)} and dense on {' '.join(point[:4])} cannot be paired: {error}") from error
+        row[f"{score}_difference"] = difference.mean
+        row[f"{score}_difference_low"] = difference.low
+        row[f"{score}_difference_high"] = difference.high
+    return row | {"mcnemar_p": mcnemar_exact(ours["exact"], dense["exact"])}

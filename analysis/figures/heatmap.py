@@ -1,0 +1,57 @@
+"""The needle heatmap: accuracy by context length and needle depth, one panel a method, at one budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.comparison import BASELINE, POINT
+from analysis.figures.style import outer_labels, panels, save, styled
+from analysis.frame import Results
+from analysis.ordering import method_order
+
+
+def grid_examples(results: Results) -> pd.DataFrame:
+    """Answered examples whose labels hold a length and a depth, with the labels of their cell."""
+    examples = results.examples
+    numeric = [
+        all(isinstance(labels.get(f), int | float) for f in ("length", "depth")) for labels in examples["labels"]
+    ]
+    rows = examples[np.array(numeric, dtype=bool)]
+    places = {field: [float(labels[field]) for labels in rows["labels"]] for field in ("length", "depth")}
+    return rows.assign(**places).join(results.cells[POINT], on="cell")
+
+
+@styled
+def needle_heatmap(rows: pd.DataFrame, budget: str, score: str, folder: Path, name: str) -> list[Path]:
+    """Draws `rows` (one setting of `grid_examples`) at `budget` beside dense. Nothing when there is but one depth."""
+    here = rows[rows.budget_label.isin([budget]) | ((rows.budget_label == "") & (rows.method == BASELINE))]
+    if here.depth.nunique() < 2 or (here.method == BASELINE).all():
+        return []
+    lengths, depths = sorted(here.length.unique()), sorted(here.depth.unique())
+    methods = method_order(here.method)
+    figure, axes = panels(len(methods), height=0.6 + 0.18 * len(depths))
+    image = None
+    for axis, method in zip(axes, methods, strict=True):
+        own = here[here.method == method]
+        table = own.pivot_table(index="depth", columns="length", values=score, aggfunc="mean")
+        grid = 100 * table.reindex(index=depths, columns=lengths).to_numpy(dtype=np.float64)
+        axis.set_facecolor("#dddddd")  # a place without an example
+        image = axis.imshow(grid, vmin=0, vmax=100, cmap="cividis", aspect="auto")
+        for (row, column), value in np.ndenumerate(grid):
+            text = "—" if np.isnan(value) else f"{value:.0f}"
+            axis.text(column, row, text, ha="center", va="center", fontsize=6, color="black" if value > 55 else "white")
+        axis.set_xticks(range(len(lengths)), labels=[f"{length:g}" for length in lengths])
+        axis.set_yticks(range(len(depths)), labels=[f"{100 * depth:.0f}" for depth in depths])
+        axis.grid(False)
+        axis.set_title(method if method == BASELINE else f"{method}, budget {budget}")
+        axis.set_xlabel("context length (tokens)")
+        axis.set_ylabel("needle depth (%)")
+    outer_labels(axes)
+    if image is not None:
+        figure.colorbar(
+            image, ax=axes, label="exact match (%)" if score == "exact" else "score (%)", shrink=0.9, aspect=30
+        )
+    return [save(figure, folder, name)]

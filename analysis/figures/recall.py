@@ -1,0 +1,65 @@
+"""Recall of the step-1 selection against the per-step oracle, over the denoising steps of a block."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.figures.style import legend_below, outer_labels, panels, save, styled
+from analysis.frame import Results
+from analysis.ordering import budget_order
+from analysis.statistics import bootstrap_interval
+
+LOCAL_LAYER = 0
+"""Layer 0 attends to neighbours whatever the content is: it stays out of the mean."""
+
+
+def recall_rows(results: Results) -> pd.DataFrame:
+    """Recall rows with the labels of their cell."""
+    if results.recall.empty:
+        return results.recall
+    cells = results.cells[results.cells.status == "done"]
+    columns = ["model", "task", "decoding", "question", "method", "budget", "budget_unit", "budget_label"]
+    return results.recall.join(cells[columns], on="cell", how="inner")
+
+
+@styled
+def recall_by_step(rows: pd.DataFrame, folder: Path, name: str) -> list[Path]:
+    """One panel a budget: a thin line a layer, and the mean without layer 0 with its interval over examples."""
+    from matplotlib import colormaps
+    from matplotlib.ticker import MaxNLocator
+
+    if rows.empty:
+        return []
+    budgets = budget_order(rows)
+    layers = sorted(rows.layer.unique())
+    colors = colormaps["viridis"](np.linspace(0.0, 0.9, len(layers)))
+    figure, axes = panels(len(budgets))
+    for axis, budget in zip(axes, budgets, strict=True):
+        here = rows[rows.budget_label == budget]
+        for layer, color in zip(layers, colors, strict=True):
+            line = 100 * here[here.layer == layer].groupby("step").recall.mean()
+            dash = "dotted" if layer == LOCAL_LAYER else "solid"
+            axis.plot(line.index, line, color=color, linewidth=0.9, linestyle=dash, label=f"layer {layer}")
+        mean = step_means(here)
+        axis.fill_between(mean.index, 100 * mean.low, 100 * mean.high, color="black", alpha=0.15, linewidth=0)
+        axis.plot(mean.index, 100 * mean["mean"], color="black", marker="o", markersize=3, label="mean without layer 0")
+        axis.set_ylim(min(50.0, 100 * float(here.groupby(["step", "layer"]).recall.mean().min()) - 5), 101)
+        axis.set_title(f"budget {budget}" + (" tokens" if "%" not in budget else " of the prefix"))
+        axis.set_xlabel("denoising step")
+        axis.set_ylabel("recall of the oracle's set (%)")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    outer_labels(axes)
+    legend_below(figure, axes)
+    return [save(figure, folder, name)]
+
+
+def step_means(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean recall by step, layer 0 left out, every example weighing the same: columns mean, low, high."""
+    deep = rows[rows.layer != LOCAL_LAYER]
+    examples = deep.groupby(["step", "cell", "id"]).recall.mean()
+    found = {step: bootstrap_interval(group.to_numpy()) for step, group in examples.groupby("step")}
+    columns = {"mean": [i.mean for i in found.values()], "low": [i.low for i in found.values()]}
+    return pd.DataFrame({**columns, "high": [i.high for i in found.values()]}, index=list(found))

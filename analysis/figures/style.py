@@ -1,0 +1,175 @@
+"""One look for all figures: size, fonts, and one colour, marker and dash for each method, the same in every figure.
+
+Colours are the palette of Okabe and Ito, told apart with every common kind of colour blindness.
+Figures are made without pyplot: nothing global is left behind and no display is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from analysis.ordering import METHODS, method_order
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+R = TypeVar("R")
+COLUMNS = 3
+OFFSET = 0.07
+"""Distance in octaves between two methods at one budget."""
+COLUMN = 3.4
+"""Width of a paper's column in inches."""
+PAGE = 7.0
+"""Width of a paper's text in inches."""
+RC: Any = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+    "legend.columnspacing": 1.2,
+    "legend.handletextpad": 0.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "pdf.fonttype": 42,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is drawn."""
+
+    color: str
+    marker: str
+    dash: Any
+    width: float = 1.3
+
+
+SOLID: Any = "solid"
+LOOKS = {
+    "dense": Look("#000000", "", (0, (5, 2))),
+    "oracle": Look("#CC79A7", "*", SOLID, width=2.4),  # a broad line, seen under the one that reaches it
+    "mage": Look("#D55E00", "o", SOLID),
+    "quest": Look("#0072B2", "s", SOLID),
+    "snapkv_query": Look("#56B4E9", "v", (0, (3, 1))),
+    "snapkv": Look("#009E73", "^", SOLID),
+    "streaming_llm": Look("#E69F00", "D", (0, (4, 1, 1, 1))),
+    "random": Look("#7F7F7F", "X", (0, (1, 1))),
+}
+OTHERS = [
+    Look(color, marker, dash)
+    for dash in ((0, (2, 1)), (0, (5, 1, 1, 1, 1, 1)))
+    for color, marker in (("#8C510A", "P"), ("#5E3C99", "p"), ("#01665E", "<"), ("#B2182B", ">"), ("#35978F", "h"))
+]
+
+
+def looks(methods: Iterable[str]) -> dict[str, Look]:
+    """The look of each method; those that have none of their own take the spare ones by name."""
+    ordered = method_order(methods)
+    spare = [m for m in ordered if m not in METHODS]
+    return {m: LOOKS[m] if m in LOOKS else OTHERS[spare.index(m) % len(OTHERS)] for m in ordered}
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Runs a drawing function with the settings of RC, and leaves those of the process as they are."""
+
+    @wraps(draw)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        from matplotlib import rc_context
+
+        with rc_context(RC):
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def panels(count: int, height: float = 1.9) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels: one at column width, several in up to three columns at page width."""
+    from matplotlib.figure import Figure
+
+    columns = min(count, COLUMNS)
+    rows = math.ceil(count / columns)
+    width, first = (COLUMN, 0.4) if columns == 1 else (PAGE, 0.0)
+    figure = Figure(figsize=(width, (height + first) * rows + 0.4), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    return figure, axes[:count]
+
+
+def outer_labels(axes: list[Axes]) -> None:
+    """Takes away the axis labels that repeat those of the panel to the left or below."""
+    for index, axis in enumerate(axes):
+        if index % COLUMNS:
+            axis.set_ylabel("")
+        if index + COLUMNS < len(axes):
+            axis.set_xlabel("")
+
+
+def save(figure: Figure, folder: Path, name: str) -> Path:
+    """Writes PNG and PDF without dates, so that the same records give the same files. Returns the path of the PNG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+    figure.set_layout_engine("none")  # it is laid out: once is enough
+    figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
+    return folder / f"{name}.png"
+
+
+def legend_below(figure: Figure, axes: list[Axes]) -> None:
+    """One legend for all panels, under them, each line once."""
+    entries: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    room = 48 if figure.get_figwidth() <= COLUMN else 120  # characters
+    widths = [len(label) + 6 for label in entries]
+    columns = len(entries) if sum(widths) <= room else max(2, room // max(widths))
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+
+
+def budget_axis(axis: Axes, budgets: Iterable[float], unit: str) -> None:
+    """A log2 axis with the budgets as its ticks."""
+    ticks = sorted(set(budgets))
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(ticks, labels=[f"{b:g}" if unit == "tokens" else f"{100 * b:g}" for b in ticks])
+    axis.minorticks_off()
+    axis.set_xlabel("KV budget (tokens)" if unit == "tokens" else "KV budget (% of the prefix)")
+    axis.set_xlim(ticks[0] / 2**0.45, ticks[-1] * 2**0.45)
+
+
+def shift(rank: int, count: int) -> float:
+    """Factor on the budget that sets the methods at one budget side by side, so that equal values stay visible."""
+    return float(2 ** (OFFSET * (rank - (count - 1) / 2)))
+
+
+def draw_line(axis: Axes, x: Iterable[float], y: Iterable[float], method: str, look: Look) -> None:
+    """A line whose markers keep a white rim, so that lines under it stay visible. It breaks where a value is NaN."""
+    axis.plot(
+        list(x),
+        list(y),
+        color=look.color,
+        marker=look.marker,
+        markersize=9 if look.marker == "*" else 4.5,
+        linestyle=look.dash,
+        linewidth=look.width,
+        label=method,
+        markeredgecolor="white",
+        markeredgewidth=0.5,
+        clip_on=False,
+        zorder=3,
+    )

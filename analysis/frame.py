@@ -1,0 +1,157 @@
+"""Records of one or more experiments as pandas frames. What does not validate is refused by name of file and field."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+from pydantic import BaseModel, ValidationError
+
+from analysis.variants import name_variants
+from mage.errors import UserError
+from runners.record import CellRecord, ExampleResult, RecallResult
+
+Model = TypeVar("Model", bound=BaseModel)
+ROWS: dict[str, type[ExampleResult] | type[RecallResult]] = {"evaluate": ExampleResult, "recall": RecallResult}
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that was read.
+
+    `cells` has one row a record: labels, status, metrics, and the record itself as `record`; its index is the cell's
+    number. `examples` has one row an answered example (runner=evaluate), `recall` one row for each example, block,
+    step and layer (runner=recall); both name their cell's number in the column `cell`.
+    `unfinished` are folders that hold no record.json: cells in flight, or killed.
+    """
+
+    cells: pd.DataFrame
+    examples: pd.DataFrame
+    recall: pd.DataFrame
+    unfinished: tuple[str, ...]
+
+
+def load(folders: Sequence[Path]) -> Results:
+    """Reads and validates all cells of the experiments in `folders`. Raises UserError."""
+    cells: list[dict[str, Any]] = []
+    examples: list[dict[str, Any]] = []
+    recall: list[dict[str, Any]] = []
+    unfinished: list[str] = []
+    owner: dict[str, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder of results")
+        for cell in sorted(p for p in folder.iterdir() if p.is_dir()):
+            if not (cell / "record.json").exists():
+                if (cell / "examples.jsonl").exists():
+                    unfinished.append(cell.name)
+                continue
+            record, rows = read_cell(cell)
+            if record.identity in owner:
+                raise UserError(f"the same cell stands in {owner[record.identity]} and in {cell}: pass one of them")
+            owner[record.identity] = cell
+            number = len(cells)
+            cells.append(_cell_row(record, cell))
+            for row in rows:
+                if isinstance(row, RecallResult):
+                    recall += [{"cell": number, **row.model_dump(exclude={"rows"}), **dict(r)} for r in row.rows]
+                else:
+                    examples.append({"cell": number, **dict(row)})
+    if not cells:
+        raise UserError(f"no record.json in any folder below {', '.join(map(str, folders))}")
+    return Results(
+        name_variants(pd.DataFrame(cells)),
+        pd.DataFrame(examples, columns=["cell", *ExampleResult.model_fields]),
+        pd.DataFrame(recall),
+        tuple(unfinished),
+    )
+
+
+def read_cell(folder: Path) -> tuple[CellRecord, list[ExampleResult | RecallResult]]:
+    """The record in `folder` and the rows of its examples file, whose count and checksum must agree.
+
+    Raises UserError with the names of the file and the field that are wrong.
+    """
+    path = folder / "record.json"
+    record = _validate(CellRecord, path.read_bytes(), str(path))
+    if record.examples is None:
+        if record.status == "done" and record.labels.runner in ROWS:
+            raise UserError(f"{path}: field examples is missing, although status is 'done'")
+        return record, []
+    if Path(record.examples.path).name != record.examples.path:
+        raise UserError(f"{path}: field examples.path is {record.examples.path!r}, not the name of a file beside it")
+    file = folder / record.examples.path
+    if not file.is_file():
+        raise UserError(f"{file} is missing: field examples.path of {path} names it")
+    content = file.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != record.examples.sha256:
+        raise UserError(f"{file}: its SHA-256 is {digest[:12]}..., field examples.sha256 of {path} says otherwise")
+    lines = content.splitlines()
+    if len(lines) != record.examples.count:
+        raise UserError(f"{file} has {len(lines)} lines, field examples.count of {path} says {record.examples.count}")
+    if record.labels.runner not in ROWS:
+        return record, []
+    if not lines and record.status == "done":
+        raise UserError(f"{path}: field examples.count is 0, although status is 'done'")
+    kind = ROWS[record.labels.runner]
+    rows = [_validate(kind, line, f"{file}, line {number}") for number, line in enumerate(lines, start=1)]
+    _check_unique((row.id for row in rows), file)
+    return record, rows
+
+
+def _validate(model: type[Model], content: bytes, place: str) -> Model:
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "(the whole text)"
+        raise UserError(f"{place}: field {field}: {first['msg']}") from error
+
+
+def _check_unique(ids: Iterable[str], file: Path) -> None:
+    seen: set[str] = set()
+    for example in ids:
+        if example in seen:
+            raise UserError(f"{file}: field id: {example!r} stands there twice")
+        seen.add(example)
+
+
+def _cell_row(record: CellRecord, folder: Path) -> dict[str, Any]:
+    method, decoding = record.config.get("method"), record.config.get("decoding")
+    return {
+        **record.metrics,
+        **dict(record.labels),
+        "budget": math.nan if record.labels.budget is None else float(record.labels.budget),
+        "budget_unit": budget_unit(record.labels.budget),
+        "budget_label": budget_label(record.labels.budget),
+        "dense_layers": method.get("dense_layers") if isinstance(method, dict) else None,
+        "decoding_options": _options(decoding) if isinstance(decoding, dict) else "",
+        "status": record.status,
+        "error": record.error,
+        "folder": str(folder),
+        "record": record,
+    }
+
+
+def _options(part: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in part.items() if key not in {"_target_", "name"})
+
+
+def budget_unit(budget: float | None) -> str:
+    """`tokens` for an integer, `share` of the prefix for a float, nothing for none."""
+    if budget is None:
+        return ""
+    return "share" if isinstance(budget, float) else "tokens"
+
+
+def budget_label(budget: float | None) -> str:
+    """A budget as a column head: tokens as they are, a share of the prefix in per cent, nothing for none."""
+    if budget is None:
+        return ""
+    return f"{100 * budget:g} %" if isinstance(budget, float) else str(budget)

@@ -1,0 +1,138 @@
+"""A reference for the regression gate: the score of every example of every cell in one small JSON file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from analysis.frame import Results, budget_label, load
+from mage.errors import UserError
+from runners.record import Environment
+
+FILE = "reference.json"
+DECIMALS = 4
+
+
+class ExampleSet(BaseModel):
+    """Examples that cells share: ids, and for each a digest of its labels and right answers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    ids: list[str]
+    digests: list[str]
+
+
+class ReferenceCell(BaseModel):
+    """A cell, and its scores (0 to 1) in the order of the ids of its set. A failed cell has none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    model: str
+    method: str
+    budget: int | float | None
+    task: str
+    decoding: str
+    question: str
+    seed: int
+    identity: str
+    status: str
+    examples: int
+    scores: list[float]
+
+    @property
+    def point(self) -> tuple[str, ...]:
+        """What the gate compares; seeds of one point are pooled."""
+        return (self.model, self.method, budget_label(self.budget), self.task, self.decoding, self.question)
+
+
+class Reference(BaseModel):
+    """All cells of a sweep, the environment of its first cell, and the command that made it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    schema_version: Literal[1] = 1
+    command: str
+    environment: Environment
+    sets: list[ExampleSet]
+    cells: list[ReferenceCell]
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> Reference:
+        for examples in self.sets:
+            if len(examples.ids) != len(examples.digests):
+                raise ValueError(f"{len(examples.ids)} ids and {len(examples.digests)} digests in one set")
+        for cell in self.cells:
+            if not 0 <= cell.examples < len(self.sets):
+                raise ValueError(f"cell {cell.identity} names set {cell.examples} of {len(self.sets)}")
+            if cell.status == "done" and len(cell.scores) != len(self.sets[cell.examples].ids):
+                raise ValueError(f"cell {cell.identity} has {len(cell.scores)} scores for its examples")
+        return self
+
+    def write(self, path: Path) -> None:
+        """One line a set and one a cell, so that a change of one cell is a change of one line."""
+        lines = [f'"{name}": {json.dumps(getattr(self, name))}' for name in ("schema_version", "command")]
+        lines.append(f'"environment": {self.environment.model_dump_json()}')
+        for name, entries in (("sets", self.sets), ("cells", self.cells)):
+            rows = ",\n".join(_compact(entry.model_dump()) for entry in entries)
+            lines.append(f'"{name}": [\n{rows}\n]')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def _compact(entry: dict[str, Any]) -> str:
+    if "scores" in entry:
+        entry["scores"] = [int(s) if s in (0, 1) else s for s in entry["scores"]]
+    return json.dumps(entry, separators=(",", ":"))
+
+
+def reference_of(results: Results, command: str) -> Reference:
+    """The reference that `results` (runner=evaluate) make. Raises UserError when there is nothing to compare."""
+    cells = results.cells[results.cells.runner == "evaluate"]
+    if cells.empty:
+        raise UserError("no record of runner=evaluate in the results: there is no accuracy to compare")
+    answered: dict[Any, pd.DataFrame] = dict(iter(results.examples.groupby("cell")))
+    sets: dict[tuple[tuple[str, ...], tuple[str, ...]], int] = {}
+    written: list[ReferenceCell] = []
+    for number, cell in cells.iterrows():
+        done = cell.status == "done" and number in answered
+        rows = answered[number].sort_values("id") if done else results.examples.iloc[:0]
+        key = (tuple(rows.id), tuple(_digest(row) for _, row in rows.iterrows()))
+        record = cell.record
+        written.append(
+            ReferenceCell(
+                **{field: cell[field] for field in ("model", "method", "task", "decoding", "question")},
+                budget=record.labels.budget,
+                seed=record.labels.seed,
+                identity=record.identity,
+                status=record.status,
+                examples=sets.setdefault(key, len(sets)),
+                scores=[round(float(s), DECIMALS) for s in rows.score],
+            )
+        )
+    first = min((r.environment for r in cells.record), key=lambda e: e.started)
+    shared = [ExampleSet(ids=list(ids), digests=list(digests)) for ids, digests in sets]
+    return Reference(command=command, environment=first, sets=shared, cells=written)
+
+
+def read_reference(path: Path) -> Reference:
+    """Reads a reference file, or makes one from a folder: its reference.json, or else its records. Raises UserError."""
+    if path.is_dir():
+        if not (path / FILE).is_file():
+            return reference_of(load([path]), command=f"records of {path}")
+        path = path / FILE
+    if not path.is_file():
+        raise UserError(f"no reference at {path}: --write makes one")
+    try:
+        return Reference.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "(the whole text)"
+        raise UserError(f"{path}: field {field}: {first['msg']}") from error
+
+
+def _digest(row: pd.Series) -> str:
+    """Changes when an example of the same id became another one."""
+    content = json.dumps([row["references"], row["labels"]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:8]

@@ -1,0 +1,54 @@
+"""Sample predictions: what a method really wrote, beside what was asked for."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.comparison import BASELINE, SETTING
+from analysis.escaping import visible
+from analysis.frame import Results
+from analysis.ordering import budget_order, method_order
+from analysis.table import HOLE, Table
+
+LENGTH = 100
+
+
+def samples_table(results: Results) -> Table:
+    """One example for each setting and method at its smallest budget.
+
+    It is the first that dense answers and the method misses, and where there is none the first example.
+    """
+    done = results.cells[(results.cells.status == "done") & (results.cells.runner == "evaluate")]
+    rows: list[dict[str, str]] = []
+    for _, setting in done.groupby(SETTING):
+        solved = _rows(results, setting[setting.method == BASELINE])
+        known = set(solved[solved.exact.astype(bool)].id)
+        for method in method_order(setting.method):
+            own = setting[setting.method == method]
+            smallest = budget_order(own)[0]
+            examples = _rows(results, own[own.budget_label == smallest])
+            if examples.empty:
+                continue
+            lost = examples[~examples.exact.astype(bool) & examples.id.isin(known)]
+            example = (examples if lost.empty else lost).iloc[0]
+            rows.append(
+                {
+                    "task": own.task.iloc[0],
+                    "method": method,
+                    "budget": smallest or HOLE,
+                    "example": visible(example.id, LENGTH),
+                    "reference": visible(" | ".join(example.references), LENGTH),
+                    "prediction": visible(example.prediction, LENGTH) or "(empty)",
+                    "exact": "yes" if example.exact else "no",
+                }
+            )
+    caption = (
+        "At the smallest budget of each method: the first example that dense answers and the method misses, "
+        "else the first."
+    )
+    frame = pd.DataFrame(rows)
+    return Table("samples", caption, frame, frame)
+
+
+def _rows(results: Results, cells: pd.DataFrame) -> pd.DataFrame:
+    return results.examples[results.examples.cell.isin(cells.index)]

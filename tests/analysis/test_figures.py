@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+
+from analysis.comparison import compare
+from analysis.figures.accuracy import accuracy_by_budget, accuracy_by_density
+from analysis.figures.density import density_by_budget
+from analysis.figures.heatmap import grid_examples, needle_heatmap
+from analysis.figures.recall import recall_by_step, recall_rows, step_means
+from analysis.figures.style import LOOKS, looks
+from analysis.frame import load
+from analysis.ordering import METHODS
+from tests.analysis.synthetic import example, write_answers, write_cell
+
+
+def is_drawn(path: Path) -> bool:
+    pixels = imread(path)
+    return pixels.shape[0] > 200 and pixels.std() > 0.02 and path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_every_method_has_its_own_look() -> None:
+    assert set(LOOKS) == set(METHODS)
+    assert len({look.color for look in LOOKS.values()}) == len(LOOKS)
+    assert len({look.marker for look in LOOKS.values()}) == len(LOOKS)
+
+
+def test_a_look_does_not_depend_on_the_company() -> None:
+    alone, together = looks(["mage"]), looks(["new", "quest", "mage", "dense"])
+    assert alone["mage"] == together["mage"]
+    assert together["new"] not in LOOKS.values()
+
+
+def test_accuracy_figures_are_drawn(sweep: Path, tmp_path: Path) -> None:
+    points = compare(load([sweep])).points
+    [budget] = accuracy_by_budget(points, "exact", tmp_path, "accuracy")
+    [density] = accuracy_by_density(points, "exact", tmp_path, "accuracy-density")
+    [cost] = density_by_budget(points, tmp_path, "density")
+    assert is_drawn(budget) and is_drawn(density) and is_drawn(cost)
+
+
+def test_a_figure_is_the_same_each_time(sweep: Path, tmp_path: Path) -> None:
+    points = compare(load([sweep])).points
+    digests = set()
+    for run in ("a", "b"):
+        [png] = accuracy_by_budget(points, "exact", tmp_path / run, "accuracy")
+        digests.add(tuple(hashlib.sha256(p.read_bytes()).hexdigest() for p in (png, png.with_suffix(".pdf"))))
+    assert len(digests) == 1
+
+
+def test_shares_get_a_figure_of_their_own(tmp_path: Path) -> None:
+    for budget in (64, 0.1):
+        write_answers(tmp_path / "sweep", "mage", budget, lambda i: True)
+    written = accuracy_by_budget(compare(load([tmp_path / "sweep"])).points, "exact", tmp_path, "accuracy")
+    assert [path.name for path in written] == ["accuracy.png", "accuracy-share.png"]
+
+
+def test_without_a_result_there_is_no_figure(tmp_path: Path) -> None:
+    write_cell(tmp_path / "sweep", "mage", 64, [], status="error", error="no")
+    points = compare(load([tmp_path / "sweep"])).points
+    assert accuracy_by_budget(points, "exact", tmp_path, "a") == []
+    assert accuracy_by_density(points, "exact", tmp_path, "b") == []
+    assert density_by_budget(points, tmp_path, "c") == []
+
+
+def test_the_heatmap_needs_more_than_one_depth(sweep: Path, tmp_path: Path) -> None:
+    rows = grid_examples(load([sweep]))
+    assert set(rows.columns) >= {"length", "depth", "exact", "method", "budget_label"}
+    [path] = needle_heatmap(rows, "32", "exact", tmp_path, "heatmap")
+    assert is_drawn(path)
+    assert needle_heatmap(rows[rows.depth == 0.5], "32", "exact", tmp_path, "one") == []
+
+
+def test_examples_without_length_and_depth_stay_out_of_the_heatmap(tmp_path: Path) -> None:
+    write_cell(tmp_path, "mage", 64, [example(0, True, labels={"hops": 3}), example(1, True)])
+    assert list(grid_examples(load([tmp_path])).id) == ["niah-0-00001"]
+
+
+def test_recall_is_averaged_without_layer_0(sweep: Path, tmp_path: Path) -> None:
+    rows = recall_rows(load([sweep]))
+    means = step_means(rows)
+    assert list(means.index) == list(range(1, 9))
+    # Layers 1 to 3 hold 1 - 0.01 * step * layer - 0.002 * (i % 5), six examples.
+    assert means.loc[4, "mean"] == pytest.approx(1 - 0.08 - 0.002 * 10 / 6)
+    assert means.loc[4, "low"] < means.loc[4, "mean"] < means.loc[4, "high"]
+    [path] = recall_by_step(rows, tmp_path, "recall")
+    assert is_drawn(path)
+
+
+def test_reading_needs_no_plotting_library_and_no_torch() -> None:
+    heavy = "[name for name in ('matplotlib', 'torch', 'hydra') if name in sys.modules]"
+    code = f"import sys, analysis.__main__, analysis.regression; print({heavy})"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from analysis.frame import load
+from mage.errors import UserError
+from tests.analysis.synthetic import example, write_answers, write_cell
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_all_records_and_examples_are_read(sweep: Path) -> None:
+    results = load([sweep])
+    assert len(results.cells) == 12
+    assert set(results.cells.status) == {"done", "out_of_memory"}
+    assert len(results.examples) == 10 * 40
+    assert len(results.recall) == 6 * 8 * 4
+    assert results.unfinished == ("tiny-random-64",)
+    dense = results.cells[results.cells.method == "dense"].index[0]
+    assert results.examples[results.examples.cell == dense].exact.sum() == 39
+
+
+def test_several_experiments_are_read_together(tmp_path: Path) -> None:
+    write_answers(tmp_path / "a", "dense", None, lambda i: True)
+    write_answers(tmp_path / "b", "mage", 64, lambda i: True)
+    assert list(load([tmp_path / "a", tmp_path / "b"]).cells.method) == ["dense", "mage"]
+
+
+def test_a_cell_in_two_folders_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_answers(tmp_path / name, "dense", None, lambda i: True)
+    with pytest.raises(UserError, match="same cell stands in"):
+        load([tmp_path / "a", tmp_path / "b"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"status": "fine"}, "status"),
+        ({"labels": {"model": "tiny"}}, "labels.method"),
+        ({"colour": "red"}, "colour"),
+        ({"metrics": {"score": "high"}}, "metrics.score"),
+        ({"examples": None}, "examples"),
+        ({"examples": {"path": "../examples.jsonl", "count": 1, "sha256": ""}}, "examples.path"),
+    ],
+)
+def test_an_invalid_record_is_refused_by_file_and_field(tmp_path: Path, changes: dict[str, object], field: str) -> None:
+    path = write_answers(tmp_path, "dense", None, lambda i: True) / "record.json"
+    edit(path, **changes)
+    with pytest.raises(UserError) as error:
+        load([tmp_path])
+    assert str(path) in str(error.value)
+    assert f"field {field}" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_record_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    path = write_answers(tmp_path, "dense", None, lambda i: True) / "record.json"
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"record.json: field .the whole text."):
+        load([tmp_path])
+
+
+def test_a_changed_examples_file_is_refused(tmp_path: Path) -> None:
+    path = write_answers(tmp_path, "dense", None, lambda i: i > 3) / "examples.jsonl"
+    path.write_text(path.read_text().replace("cobalt", "amber"))
+    with pytest.raises(UserError, match=r"examples.jsonl: its SHA-256 .* field examples.sha256"):
+        load([tmp_path])
+
+
+def test_a_wrong_count_is_refused(tmp_path: Path) -> None:
+    path = write_answers(tmp_path, "dense", None, lambda i: True) / "record.json"
+    edit(path, examples={**json.loads(path.read_text())["examples"], "count": 41})
+    with pytest.raises(UserError, match=r"has 40 lines, field examples.count of .* says 41"):
+        load([tmp_path])
+
+
+def test_a_finished_cell_without_examples_is_refused(tmp_path: Path) -> None:
+    write_cell(tmp_path, "dense", None, [])
+    with pytest.raises(UserError, match=r"field examples\.count is 0"):
+        load([tmp_path])
+
+
+def test_a_missing_examples_file_is_refused(tmp_path: Path) -> None:
+    (write_answers(tmp_path, "dense", None, lambda i: True) / "examples.jsonl").unlink()
+    with pytest.raises(UserError, match=r"examples.jsonl is missing"):
+        load([tmp_path])
+
+
+def test_an_id_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    write_cell(tmp_path, "dense", None, [example(0, True), example(0, False)])
+    with pytest.raises(UserError, match="'niah-0-00000' stands there twice"):
+        load([tmp_path])
+
+
+def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no record.json"):
+        load([tmp_path])
+    with pytest.raises(UserError, match="not a folder"):
+        load([tmp_path / "nothing"])
+
+
+def test_options_that_differ_become_part_of_the_name(tmp_path: Path) -> None:
+    for commit in ("dense", "sparse"):
+        write_answers(tmp_path, "mage", 64, lambda i: True, options={"commit": commit})
+    write_answers(tmp_path, "quest", 64, lambda i: True)
+    assert set(load([tmp_path]).cells.method) == {"mage (commit=dense)", "mage (commit=sparse)", "quest"}
+
+
+def test_cells_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+    for count in (20, 30):
+        write_answers(tmp_path, "mage", 64, lambda i: True, count=count)
+    with pytest.raises(UserError, match="differ in these fields: examples"):
+        load([tmp_path])

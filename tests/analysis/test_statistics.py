@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from analysis.statistics import bootstrap_interval, mcnemar_exact, paired_difference, resample_counts
+
+
+def test_every_resample_draws_as_many_examples_as_there_are() -> None:
+    counts = resample_counts(37, 2_500, 1)
+    assert counts.shape == (2_500, 37)
+    assert (counts.sum(axis=1) == 37).all()
+    assert counts.mean(axis=0) == pytest.approx(1, abs=0.1)
+
+
+def test_bootstrap_interval_is_near_the_normal_one_for_many_values() -> None:
+    values = np.random.default_rng(0).normal(3.0, 2.0, 400)
+    interval = bootstrap_interval(values)
+    half = 1.96 * values.std() / math.sqrt(400)
+    assert interval.mean == pytest.approx(values.mean())
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.03)
+    assert interval.high == pytest.approx(values.mean() + half, abs=0.03)
+
+
+def test_bootstrap_interval_of_two_values_is_their_range() -> None:
+    # Means of two draws from {0, 1}: 0, 1/2, 1 with probabilities 1/4, 1/2, 1/4.
+    interval = bootstrap_interval(np.array([0.0, 1.0]))
+    assert (interval.mean, interval.low, interval.high) == (0.5, 0.0, 1.0)
+    assert bootstrap_interval(np.array([0.0, 1.0]), confidence=0.4).low == 0.5
+
+
+def test_bootstrap_is_the_same_each_time_and_moves_with_the_seed() -> None:
+    values = np.random.default_rng(0).random(50)
+    assert bootstrap_interval(values) == bootstrap_interval(values.copy())
+    assert bootstrap_interval(values) != bootstrap_interval(values, seed=1)
+
+
+def test_equal_values_give_no_width() -> None:
+    interval = bootstrap_interval(np.full(30, 0.1))
+    assert interval.low == interval.high == 0.1
+
+
+def test_no_values_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        bootstrap_interval(np.array([]))
+
+
+def test_paired_difference_pairs_by_id_and_not_by_order() -> None:
+    ours = {"a": 1.0, "b": 0.0, "c": 1.0}
+    theirs = {"c": 1.0, "b": 0.0, "a": 1.0}
+    difference = paired_difference(ours, theirs)
+    assert (difference.mean, difference.low, difference.high) == (0.0, 0.0, 0.0)
+
+
+def test_pairing_removes_the_variance_that_both_share() -> None:
+    dense = {str(i): float(i % 2) for i in range(100)}
+    method = {**dense, "1": 0.0, "3": 0.0}
+    paired = paired_difference(method, dense)
+    alone = bootstrap_interval(np.array(list(method.values())))
+    assert paired.mean == pytest.approx(-0.02)
+    assert paired.high - paired.low < (alone.high - alone.low) / 2
+
+
+def test_other_ids_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="'b'"):
+        paired_difference({"a": 1.0}, {"a": 1.0, "b": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p"),
+    [
+        (0, 0, 1.0),
+        (5, 5, 1.0),
+        (0, 1, 1.0),
+        (0, 6, 2 / 64),
+        (1, 8, 20 / 512),
+        (10, 3, 2 * (1 + 13 + 78 + 286) / 8192),
+    ],
+)
+def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs(gained: int, lost: int, p: float) -> None:
+    dense = {f"g{i}": 0.0 for i in range(gained)} | {f"l{i}": 1.0 for i in range(lost)} | {"same": 1.0}
+    method = {f"g{i}": 1.0 for i in range(gained)} | {f"l{i}": 0.0 for i in range(lost)} | {"same": 1.0}
+    assert mcnemar_exact(method, dense) == pytest.approx(p)
+
+
+def test_mcnemar_agrees_with_scipy_on_many_pairs() -> None:
+    from scipy.stats import binomtest
+
+    random = np.random.default_rng(3)
+    dense = {str(i): float(random.random() < 0.8) for i in range(2_000)}
+    method = {k: v if random.random() < 0.9 else float(random.random() < 0.6) for k, v in dense.items()}
+    gained = sum(method[k] > dense[k] for k in dense)
+    lost = sum(method[k] < dense[k] for k in dense)
+    assert mcnemar_exact(method, dense) == pytest.approx(binomtest(gained, gained + lost).pvalue, rel=1e-9)
