@@ -1,0 +1,25 @@
+"""The Hydra entry: compose a config, or a sweep of them, and hand it to its runner."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from runners.command import command_line, run_configs
+from runners.composition import resolve
+
+CONF = Path(__file__).resolve().parent / "conf"
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def main(config: DictConfig) -> None:
+    """Run one config: what Hydra's other launchers call in each of their jobs."""
+    if status := run_configs([resolve(config)]):
+        raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    sys.exit(command_line(sys.argv[1:], CONF, main))

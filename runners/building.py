@@ -1,0 +1,48 @@
+"""From a section of the config with a `_target_` to the object it names, validated field by field."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from mage.errors import UserError
+from runners.settings import first_error, unknown_field
+
+
+def target_class(section: str, config: Mapping[str, Any]) -> type:
+    """Import the class that `_target_` names. Raises `UserError`."""
+    target = config.get("_target_")
+    if not isinstance(target, str) or "." not in target:
+        raise UserError(f"{section}._target_={target}: expected the dotted name of a class.")
+    module_name, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{section}._target_={target}: {error}.") from error
+    if not isinstance(found, type):
+        raise UserError(f"{section}._target_={target}: not a class.")
+    return found
+
+
+def build(section: str, config: Mapping[str, Any]) -> Any:
+    """Make the dataclass that `_target_` names from the section's other fields; `name` is the label of the choice.
+
+    Raises `UserError` for an unknown field, with the nearest one, and for a value of another type than declared.
+    """
+    target: Any = target_class(section, config)
+    allowed = {field.name: field.type for field in fields(target) if field.init}
+    options = {key: value for key, value in config.items() if key not in ("_target_", "name")}
+    for key in options:
+        if key not in allowed:
+            raise unknown_field(f"{section}.{key}", allowed)
+    try:
+        return TypeAdapter(target).validate_python(options)
+    except ValidationError as error:
+        cause = error.errors()[0].get("ctx", {}).get("error")
+        if cause is not None:  # the class's own message names field, value and what is allowed
+            raise UserError(str(cause)) from error
+        raise first_error(error, section) from error

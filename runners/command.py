@@ -1,0 +1,67 @@
+"""The command line: Hydra's grammar, composed in this process, so that a sweep is known whole before it starts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mage.errors import UserError
+from runners.building import build
+from runners.composition import compose_sweep
+from runners.limits import Terminated
+from runners.runner import CellRunner
+from runners.settings import checkpoint_folder, read_settings
+
+MULTIRUN = ("-m", "--multirun")
+
+
+def command_line(arguments: Sequence[str], folder: Path, hydra_main: Callable[[], None]) -> int:
+    """Serve a command line with the configs in `folder`; return the exit status: 0, 1 (a cell failed) or 2 (refused).
+
+    Hydra's own flags (--help, --cfg job, ...) and launchers (hydra/launcher=submitit_slurm) are left to `hydra_main`,
+    which runs one config in each of its jobs. Otherwise all configs of a sweep are composed and run here together.
+    """
+    overrides = [argument for argument in arguments if argument not in MULTIRUN]
+    if not any(override.startswith("-") for override in overrides):
+        try:
+            configs = compose_sweep(overrides, folder, multirun=len(overrides) < len(arguments))
+        except UserError as error:
+            print(error, file=sys.stderr)
+            return 2
+        if configs is not None:
+            return run_configs(configs)
+    hydra_main()
+    return 0
+
+
+def run_configs(configs: Sequence[Mapping[str, Any]]) -> int:
+    """Hand resolved configs to their runner and return the exit status. What costs no import is validated first."""
+    try:
+        runners = [_check_lightly(config) for config in configs]
+        if not all(isinstance(runner, CellRunner) for runner in runners):
+            return max(int(runner.run(config)) for runner, config in zip(runners, configs))
+        from runners.sweep import run_sweep
+
+        return run_sweep(configs)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted. The same command continues where this run ended.", file=sys.stderr)
+        return 130
+    except Terminated:
+        print("Terminated. The same command continues where this run ended.", file=sys.stderr)
+        return 143
+
+
+def _check_lightly(config: Mapping[str, Any]) -> Any:
+    """Return the runner of a config after all checks that need neither torch nor a model. Raises `UserError`."""
+    settings, _ = read_settings(config)
+    runner = build("runner", settings.runner)
+    if isinstance(runner, CellRunner):
+        checkpoint_folder(settings)
+        build("task", settings.task)
+        build("tracker", settings.tracker)
+    return runner

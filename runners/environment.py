@@ -1,0 +1,64 @@
+"""Where a cell is computed: code version, packages, machine."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from runners.record import Environment
+
+PACKAGES = ("torch", "triton", "numpy", "safetensors", "tokenizers", "hydra-core", "omegaconf", "pydantic", "wandb")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def now() -> str:
+    """Return the time, ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def describe(device: torch.device, started: str) -> Environment:
+    """Describe the environment of a cell that started at `started` and ends now."""
+    commit, dirty = _git()
+    return Environment(
+        git_commit=commit,
+        git_dirty=dirty,
+        python=platform.python_version(),
+        packages=_packages(),
+        platform=platform.platform(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {platform.machine()}",
+        threads=torch.get_num_threads(),
+        started=started,
+        finished=now(),
+    )
+
+
+@lru_cache
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@lru_cache
+def _git() -> tuple[str | None, bool | None]:
+    """Return the commit of the working tree and whether it was changed since; None outside of a repository."""
+    try:
+        commit = _run_git("rev-parse", "HEAD")
+        return commit, bool(_run_git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def _run_git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,0 +1,41 @@
+"""The identity of a cell: a hash of everything that can change its result, and of nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+# Fields of the resolved config that cannot change a result. `dense_layers` reaches a method through the method's own
+# field; the checkpoint's path is replaced by the hash of what lies there.
+IGNORED = (
+    "name",
+    "output_dir",
+    "tracker",
+    "dense_reference",
+    "dense_layers",
+    "model.path",
+    "runner.timeout_s",
+    "runner.on_error",
+    "runner.prefix_cache_gib",
+)
+
+
+def identity_of(config: Mapping[str, Any], *, model_hash: str, task_hash: str, uses_budget: bool) -> str:
+    """Return 16 hex digits for a resolved config. A budget that the method does not use is no part of it."""
+    ignored = IGNORED if uses_budget else (*IGNORED, "budget")
+    kept = _without(config, ignored)
+    # The index of a device is no part of the result, its kind is.
+    kept["model"]["device"] = str(kept["model"].get("device", "cpu")).split(":")[0]
+    content = {"config": kept, "model": model_hash, "task": task_hash}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _without(config: Mapping[str, Any], ignored: tuple[str, ...], prefix: str = "") -> dict[str, Any]:
+    return {
+        key: _without(value, ignored, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if f"{prefix}{key}" not in ignored
+    }

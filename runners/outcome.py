@@ -1,0 +1,58 @@
+"""What became of the cells of a sweep, and the table that closes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from runners.cell import Cell
+from runners.record import CellRecord
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A cell and its record. `computed` is False where the record stood before."""
+
+    cell: Cell
+    record: CellRecord
+    computed: bool
+
+
+def exit_status(outcomes: Sequence[Outcome]) -> int:
+    """Return 0 when every cell is done, else 1."""
+    return int(any(outcome.record.status != "done" for outcome in outcomes))
+
+
+def show(console: Console, outcomes: Sequence[Outcome]) -> None:
+    """Print the tables of a sweep, its failures, and where its results are. A failed cell leaves holes."""
+    for kind in dict.fromkeys(type(outcome.cell.runner) for outcome in outcomes):
+        _show_table(console, [outcome for outcome in outcomes if type(outcome.cell.runner) is kind])
+    for outcome in outcomes:
+        if outcome.record.status != "done":
+            lines = (outcome.record.error or "").strip().splitlines()
+            told = f"failed: {outcome.cell.name}: {outcome.record.status}: {lines[-1] if lines else 'no message'}"
+            console.print(escape(told), highlight=False, soft_wrap=True)
+    computed = sum(outcome.computed for outcome in outcomes)
+    folders = sorted({str(outcome.cell.folder.parent) for outcome in outcomes})
+    told = f"{computed} cells computed, {len(outcomes) - computed} were finished before."
+    console.print(f"{told} Tables and figures: python -m analysis {' '.join(folders)}", highlight=False, soft_wrap=True)
+
+
+def _show_table(console: Console, outcomes: Sequence[Outcome]) -> None:
+    runner = outcomes[0].cell.runner
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
+    for head in ("method", "budget", "task"):
+        table.add_column(head, no_wrap=True)
+    for head in runner.columns.values():
+        table.add_column(head, justify="right")
+    for outcome in outcomes:
+        labels, budget, metrics = outcome.cell.labels, outcome.cell.budget, outcome.record.metrics
+        cells = [f"{metrics[name]:.3f}" if name in metrics else "-" for name in runner.columns]
+        names = (labels.method, "" if budget is None else budget.label, labels.task)
+        table.add_row(*map(escape, names), *cells)
+    console.print(table)

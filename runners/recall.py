@@ -1,0 +1,68 @@
+"""runner=recall: what a method's selection knows of the exact attention of each denoising step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from pydantic import BaseModel
+
+from runners.record import RecallResult, RecallRow
+from runners.runner import CellRunner
+
+if TYPE_CHECKING:
+    from mage.method import Method
+    from runners.cell import Cell
+    from runners.material import Question
+    from runners.workbench import Workbench
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recall(CellRunner):
+    """The method selects as it would, while attention stays exact: all methods are measured on the same blocks."""
+
+    row_type: ClassVar[type[BaseModel]] = RecallResult
+    headline: ClassVar[str] = "recall"
+    columns: ClassVar[dict[str, str]] = {
+        "recall": "recall",
+        "mass_captured": "mass captured",
+        "oracle_mass": "oracle mass",
+        "examples": "examples",
+    }
+
+    def refusal(self, method: Method) -> str | None:
+        one_set = method.uses_budget and getattr(method, "share", "kv_head") == "kv_head"
+        return None if one_set else "runner=recall needs a method that selects one set per KV head"
+
+    def compute(self, cell: Cell, bench: Workbench, questions: Sequence[Question]) -> list[BaseModel]:
+        from mage.generation.engine import Engine  # brings torch, which a refused config need not wait for
+        from mage.generation.recall import RecallObserver
+
+        (question,) = questions
+        observer = RecallObserver()
+        engine = Engine(bench.model(cell), cell.method, cell.decoding, shadow=True, observer=observer)
+        prefix = bench.prefix(engine, questions)
+        (generation,) = engine.generate(
+            prefix,
+            cell.budget,
+            example_ids=[question.example.id],
+            question_starts=[question.prompt.question_start],
+            seed=cell.settings.seed,
+        )
+        assert generation.trace.budget_tokens is not None
+        return [
+            RecallResult(
+                id=question.example.id,
+                prefix_tokens=prefix.lengths[0],
+                budget_tokens=generation.trace.budget_tokens,
+                rows=[RecallRow(**asdict(row)) for row in observer.rows],
+            )
+        ]
+
+    def summarise(self, rows: Sequence[BaseModel]) -> dict[str, float]:
+        results = cast("Sequence[RecallResult]", rows)
+        found = [row for result in results for row in result.rows]
+        names = ("recall", "mass_captured", "oracle_mass")
+        means = {name: sum(getattr(row, name) for row in found) / len(found) for name in names} if found else {}
+        return {"examples": float(len(results)), **means}

@@ -1,0 +1,117 @@
+"""What a cell leaves behind: one validated schema for writers and readers. Readers reject what does not validate."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+EXAMPLES_NAME = "examples.jsonl"
+RECORD_NAME = "record.json"
+
+Status = Literal["done", "out_of_memory", "timeout", "invalid_config", "error"]
+
+
+class Schema(BaseModel):
+    """A part of a record: unknown fields are refused, values never change after validation, NaN is no value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Environment(Schema):
+    """Where a cell was computed. Times are ISO 8601, UTC."""
+
+    git_commit: str | None
+    git_dirty: bool | None
+    python: str
+    packages: dict[str, str]
+    platform: str
+    device: str
+    threads: int
+    started: str
+    finished: str
+
+
+class CellLabels(Schema):
+    """The names of a cell's choices, for tables. `budget` is None where the method uses none."""
+
+    model: str
+    method: str
+    budget: int | float | None
+    task: str
+    decoding: str
+    question: str
+    seed: int
+    runner: str
+
+
+class ExamplesFile(Schema):
+    """The file of results per example, beside record.json: its name, number of lines and SHA-256."""
+
+    path: str = EXAMPLES_NAME
+    count: int
+    sha256: str
+
+
+class CellRecord(Schema):
+    """The record of one cell. `error` says what failed, with the traceback where there is one."""
+
+    schema_version: Literal[1] = 1
+    identity: str = Field(pattern=r"^[0-9a-f]{16}$")
+    name: str
+    experiment: str
+    status: Status
+    error: str | None
+    labels: CellLabels
+    config: dict[str, Any]
+    environment: Environment
+    metrics: dict[str, float]
+    examples: ExamplesFile | None
+
+
+class ExampleResult(Schema):
+    """runner=evaluate: one example. `seconds` is wall time by kind; `density` is read over dense KV entries."""
+
+    id: str
+    score: float
+    exact: bool
+    prediction: str
+    references: list[str]
+    labels: dict[str, int | float | str]
+    prompt_tokens: int
+    prefix_tokens: int
+    truncated_tokens: int
+    question_tokens_prefilled: int
+    generated_tokens: int
+    blocks: int
+    budget_tokens: int | None
+    forwards: dict[str, int]
+    seconds: dict[str, float]
+    tokens_decided: dict[str, int]
+    density: float
+    sparse_blocks: int
+
+
+class RecallRow(Schema):
+    """What a selection holds of a denoising step's exact attention, averaged over the KV heads of one layer.
+
+    `recall` is |selected and top-k| / k with the top-k of this step; `mass_captured` is the attention mass on the
+    selection over the mass on the top-k; `oracle_mass` is the mass on the top-k over the mass on prefix and block.
+    `block` and `step` count from 1, `layer` from 0.
+    """
+
+    block: int
+    step: int
+    layer: int
+    recall: float
+    mass_captured: float
+    oracle_mass: float
+
+
+class RecallResult(Schema):
+    """runner=recall: one example."""
+
+    id: str
+    prefix_tokens: int
+    budget_tokens: int
+    rows: list[RecallRow]

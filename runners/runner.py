@@ -1,0 +1,58 @@
+"""What a runner of cells is: it turns examples into rows, and rows into metrics."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import BaseModel
+
+from mage.errors import UserError
+
+if TYPE_CHECKING:
+    from mage.method import Method
+    from runners.cell import Cell
+    from runners.material import Question
+    from runners.workbench import Workbench
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellRunner(ABC):
+    """Options common to all: `timeout_s` for a cell (None: no limit); `on_error`: whether a sweep goes on after a cell
+    that failed; `prefix_cache_gib`: memory for prefilled prompts. `row_type` is a line of examples.jsonl; `columns` are
+    the metrics, with their heads, of the table that closes a sweep; `needs_reference`: compared with a dense cell.
+    """
+
+    row_type: ClassVar[type[BaseModel]]
+    columns: ClassVar[dict[str, str]]
+    needs_reference: ClassVar[bool] = False
+    headline: ClassVar[str]
+
+    timeout_s: float | None = None
+    on_error: Literal["continue", "stop"] = "continue"
+    prefix_cache_gib: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.timeout_s is not None and self.timeout_s <= 0:
+            raise UserError(f"runner.timeout_s={self.timeout_s} is out of range. Allowed: seconds above 0, or null.")
+        if self.prefix_cache_gib < 0:
+            raise UserError(f"runner.prefix_cache_gib={self.prefix_cache_gib} is out of range. Allowed: GiB from 0 up.")
+
+    @property
+    def group_size(self) -> int:
+        """Consecutive examples that are computed together."""
+        return 1
+
+    def refusal(self, method: Method) -> str | None:
+        """Say why this runner has nothing to tell about `method`, or None: most take any."""
+        return None
+
+    @abstractmethod
+    def compute(self, cell: Cell, bench: Workbench, questions: Sequence[Question]) -> list[BaseModel]:
+        """Compute the rows of one group of questions."""
+
+    @abstractmethod
+    def summarise(self, rows: Sequence[BaseModel]) -> dict[str, float]:
+        """Return the metrics of all rows of a cell, by their stable names."""

@@ -1,0 +1,94 @@
+"""The top level of the config: its fields and what they may hold. Imports nothing heavy: a slip costs no time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mage.budget import Budget
+from mage.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class ModelSettings(BaseModel):
+    """conf/model: where the checkpoint lies, how it is run, and how it writes a block (`mage.models.config`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    path: str
+    device: str = "cpu"
+    dtype: str = "float32"
+    block_size: int = Field(ge=1)
+    mask_id: int = Field(ge=0)
+    stop_ids: tuple[int, ...]
+    alignment: Literal["same", "shifted"]
+
+
+class Settings(BaseModel):
+    """A whole config. `method`, `task`, `decoding`, `runner` and `tracker` are built from their `_target_`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    output_dir: str = Field(min_length=1)
+    seed: int = Field(ge=0)
+    examples: int = Field(ge=1)
+    budget: Any
+    dense_layers: int = Field(ge=0)
+    dense_reference: bool
+    model: ModelSettings
+    method: dict[str, Any]
+    task: dict[str, Any]
+    decoding: dict[str, Any]
+    runner: dict[str, Any]
+    tracker: dict[str, Any]
+
+
+def read_settings(config: Mapping[str, Any]) -> tuple[Settings, Budget]:
+    """Validate a resolved config. Raises `UserError` that names the field, its value and what is allowed."""
+    try:
+        settings = Settings.model_validate(config)
+    except ValidationError as error:
+        raise first_error(error, fields=Settings.model_fields) from error
+    budget = settings.budget
+    if isinstance(budget, float) and not math.isfinite(budget):
+        budget = str(budget)
+    return settings, Budget(budget)
+
+
+def checkpoint_folder(settings: Settings) -> Path:
+    """Return the model's folder: `model.path` as seen from here, or from the project. Raises `UserError`."""
+    path = settings.model.path
+    for folder in (Path(path), ROOT / path):
+        if folder.is_dir():
+            return folder
+    raise UserError(f"model.path={path}: no such checkpoint folder.")
+
+
+def first_error(error: ValidationError, prefix: str = "", fields: Iterable[str] = ()) -> UserError:
+    """Turn the first finding of pydantic into one line: field, value, what is allowed."""
+    found = error.errors(include_url=False)[0]
+    name = ".".join([*([prefix] if prefix else []), *map(str, found["loc"])])
+    if found["type"] == "extra_forbidden":
+        return unknown_field(name, fields)
+    message = found["msg"].removeprefix("Value error, ")
+    if found["type"] == "missing":
+        return UserError(f"{name}: {message}.")
+    return UserError(f"{name}={found['input']}: {message}.")
+
+
+def unknown_field(name: str, allowed: Iterable[str]) -> UserError:
+    """Return the error for a field that does not exist, with the nearest one that does."""
+    parent, _, last = name.rpartition(".")
+    names = sorted(allowed)
+    near = get_close_matches(last, names, n=1)
+    hint = f" Did you mean {parent + '.' if parent else ''}{near[0]}?" if near else ""
+    listed = f" Allowed: {', '.join(names)}." if names else ""
+    return UserError(f"{name} is not a field of the config.{hint}{listed}")

@@ -1,0 +1,114 @@
+"""Experiment tracking: one Weights & Biases run a cell, or none. A tracker's trouble never costs a cell its result."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from runners.record import CellRecord
+
+if TYPE_CHECKING:
+    from runners.cell import Cell
+
+# Exit codes as W&B shows them: finished, failed, killed.
+EXIT_CODES = {"done": 0, "unfinished": 130}
+
+
+class TrackedRun(ABC):
+    """One cell, as a tracker sees it."""
+
+    @abstractmethod
+    def finish(self, record: CellRecord | None) -> None:
+        """End the run. `record` is None when none was written: an interruption, a full disk."""
+
+
+class Tracker(ABC):
+    """Where runs are shown besides their records."""
+
+    @abstractmethod
+    def start(self, cell: Cell, say: Callable[[str], None]) -> TrackedRun:
+        """Begin a run for `cell`. `say` tells the user what they should know."""
+
+
+class NoTrackedRun(TrackedRun):
+    """A run that nobody tracks."""
+
+    def finish(self, record: CellRecord | None) -> None:
+        """The record is all there is."""
+
+
+@dataclass
+class NoTracker(Tracker):
+    """tracker=none."""
+
+    def start(self, cell: Cell, say: Callable[[str], None]) -> TrackedRun:
+        return NoTrackedRun()
+
+
+class WandbRun(TrackedRun):
+    """A run of W&B. Its summary holds the metrics of the record by the same names, `status` and `error`."""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+
+    def finish(self, record: CellRecord | None) -> None:
+        status = record.status if record else "unfinished"
+        self._run.summary.update({"status": status})
+        if record:
+            self._run.summary.update(dict(record.metrics))
+            if record.error:
+                self._run.summary.update({"error": record.error})
+        self._run.finish(exit_code=EXIT_CODES.get(status, 1))
+
+
+@dataclass
+class WandbTracker(Tracker):
+    """tracker=wandb. Offline by default: no account, no prompt, no network; `wandb sync` uploads later.
+
+    `mode=online` falls back to offline, and says so once, when there are no credentials or the server does not answer
+    within `timeout_s`. Runs are grouped by experiment; `dir` is where W&B keeps its files. A cell that was killed and
+    resumed, or failed and was tried again, has one run for each attempt.
+    """
+
+    mode: Literal["offline", "online"] = "offline"
+    project: str = "mage"
+    entity: str | None = None
+    dir: str = "outputs"
+    timeout_s: float = 15.0
+    _reachable: bool = field(default=True, init=False)
+
+    def start(self, cell: Cell, say: Callable[[str], None]) -> TrackedRun:
+        import wandb
+
+        if self.mode == "online" and self._reachable:
+            try:
+                # Asked without a prompt: a sweep must not stop to wait for a key.
+                if not wandb.login(prompt=False, verify=False):
+                    raise wandb.errors.UsageError("no credentials; `wandb login` stores them")
+                return WandbRun(self._init(cell, "online"))
+            except (wandb.errors.Error, OSError) as error:
+                self._reachable = False
+                say(f"W&B: {str(error).splitlines()[0]}. Runs go on offline; `wandb sync` uploads them later.")
+        try:
+            return WandbRun(self._init(cell, "offline"))
+        except (wandb.errors.Error, OSError) as error:
+            say(f"W&B: {str(error).splitlines()[0]}. This cell is not tracked; its record is written all the same.")
+            return NoTrackedRun()
+
+    def _init(self, cell: Cell, mode: Literal["offline", "online"]) -> Any:
+        import wandb
+
+        return wandb.init(
+            project=self.project,
+            entity=self.entity,
+            group=cell.settings.name,
+            name=cell.name,
+            job_type=cell.labels.runner,
+            config={**cell.config, "identity": cell.identity, "labels": cell.labels.model_dump()},
+            dir=self.dir,
+            mode=mode,
+            reinit="create_new",
+            settings=wandb.Settings(silent=True, console="off", init_timeout=self.timeout_s),
+        )

@@ -1,0 +1,148 @@
+"""What happens around a training run: its bar, its log, its checkpoint, its evaluation."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from baselines.dense import Dense
+from mage.generation.engine import Engine
+from mage.models.checkpoint import DTYPES, LanguageModel, load_model
+from mage.models.config import DiffusionSpec
+from mage.training.export import export_checkpoint
+from mage.training.trainer import Progress as Standing
+from mage.training.trainer import Trainer
+from runners.building import build
+from tasks.prompt import assemble
+from tasks.task import Task
+from tasks.tiny_words import SPECIAL, VOCABULARY
+
+if TYPE_CHECKING:
+    from runners.train import Train
+
+LOG = "train.jsonl"
+
+
+def run_training(
+    recipe: Train, trainer: Trainer, folder: Path, model: Mapping[str, Any], display: TrainingDisplay
+) -> None:
+    """Train to the end, and leave a checkpoint folder that `model.path` can name. `model`: the section of the config."""
+    tasks = {
+        name: build(f"runner.evaluation.tasks.{name}", section) for name, section in recipe.evaluation.tasks.items()
+    }
+    decoding = build("runner.evaluation.decoding", recipe.evaluation.decoding)
+    spec = DiffusionSpec(model["block_size"], model["mask_id"], tuple(model["stop_ids"]), model["alignment"])
+    checkpoint = folder / "checkpoint"
+
+    def evaluate() -> dict[str, float]:
+        export_checkpoint(trainer.body, checkpoint, VOCABULARY, SPECIAL, DTYPES[recipe.checkpoint_dtype])
+        engine = Engine(load_model(checkpoint, spec), Dense(), decoding)
+        return {name: exact_match(engine, task, recipe.evaluation.examples) for name, task in tasks.items()}
+
+    resumed = trainer.resume()
+    log = TrainingLog(folder / LOG, trainer.progress.step)
+    display.begin(trainer, resumed)
+
+    def after_step(standing: Standing) -> None:
+        done = standing.stage == len(trainer.stages)
+        scores = evaluate() if done or standing.step % recipe.evaluation.every == 0 else {}
+        display.advance(standing, trainer)
+        if scores or standing.step % recipe.log_every == 0:
+            log.write(standing, scores)
+            display.say(standing, scores)
+
+    trainer.run(after_step)
+    if not checkpoint.is_dir():  # resumed behind the last step
+        evaluate()
+    display.end(checkpoint)
+
+
+def exact_match(engine: Engine, task: Task, count: int) -> float:
+    """Return the share of `count` examples that the model answers exactly."""
+    model: LanguageModel = engine.model
+    size, right = model.spec.block_size, 0
+    for example in task.examples(model.tokenizer, count, seed=1, block_size=size):
+        prompt = assemble(example, model.tokenizer, size, getattr(task, "question", "block"), model.max_positions)
+        answer = engine.generate(engine.prefill([prompt.tokens], [example.max_new_tokens]))[0]
+        right += task.score(example, model.tokenizer.decode(answer.tokens)).exact
+    return right / count
+
+
+class TrainingLog:
+    """train.jsonl: one line for each logged step. Lines of steps that a resumed run does again are cut."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self._path, self._began = path, time.monotonic()
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+            path.write_text("".join(kept), encoding="utf-8")
+
+    def write(self, standing: Standing, scores: Mapping[str, float]) -> None:
+        """Append a line; `seconds` count from the start of this process."""
+        row = {**vars(standing), "seconds": round(time.monotonic() - self._began, 1), "exact_match": dict(scores)}
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+
+
+class TrainingDisplay:
+    """A bar over the steps of all stages with the time left, and a line for each logged step."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left at most"),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("training")
+
+    def __enter__(self) -> TrainingDisplay:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def begin(self, trainer: Trainer, resumed: bool) -> None:
+        """The run starts, or goes on."""
+        weights = sum(weight.numel() for weight in trainer.body.parameters())
+        where = f"from step {trainer.progress.step}" if resumed else "from scratch"
+        self._print(f"training {weights / 1e6:.2f} M weights {where} on {torch.get_num_threads()} threads")
+        self._bar.update(self._task, total=trainer.total_steps, completed=trainer.progress.step)
+
+    def advance(self, standing: Standing, trainer: Trainer) -> None:
+        """A step is done. A stage that ended early makes the bar shorter."""
+        stage = min(standing.stage + 1, len(trainer.stages))
+        total = standing.step + trainer.steps_left
+        text = f"stage {stage} of {len(trainer.stages)}, loss {standing.loss:.2f}"
+        self._bar.update(self._task, total=total, completed=standing.step, description=text)
+
+    def say(self, standing: Standing, scores: Mapping[str, float]) -> None:
+        """Print where the run stands, above the bar."""
+        told = " ".join(f"{kind} {value:.2f}" for kind, value in standing.accuracy.items())
+        self._print(f"step {standing.step} stage {standing.stage + 1} loss {standing.loss:.3f} next token: {told}")
+        if scores:
+            self._print("  exact match: " + " ".join(f"{name} {value:.2f}" for name, value in scores.items()))
+
+    def end(self, checkpoint: Path) -> None:
+        """The run is done."""
+        self._print(f"done: model.path={checkpoint}")
+
+    def _print(self, text: str) -> None:
+        self._console.print(escape(text), highlight=False, soft_wrap=True)

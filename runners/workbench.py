@@ -1,0 +1,91 @@
+"""What the cells of a sweep share in one process: the loaded model, the questions, the prefilled prompts."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+import torch
+
+from mage.generation.engine import Engine
+from mage.generation.prefill import Prefix
+from mage.models.checkpoint import LanguageModel, load_model
+from mage.models.config import DiffusionSpec
+from runners.cell import Cell
+from runners.material import Question, make_questions
+from runners.prefixes import PrefixCache
+
+
+class Workbench:
+    """Holds one model, one set of questions and their prefixes at a time: cells come in an order that shares them."""
+
+    def __init__(self) -> None:
+        self._model_key: tuple[object, ...] = ()
+        self._model: LanguageModel | None = None
+        self._questions_key: tuple[object, ...] = ()
+        self._questions: list[Question] = []
+        self._prefixes = PrefixCache(0)
+
+    def model(self, cell: Cell) -> LanguageModel:
+        """Return the cell's model, loaded when the last cell had another one. Raises `UserError`."""
+        wanted = cell.settings.model
+        key = (cell.model_hash, wanted)
+        if self._model is None or key != self._model_key:
+            if self._model is not None:  # two models need not fit into memory together
+                self._model, self._model_key = None, ()
+                self.drop_prefixes()
+            spec = DiffusionSpec(wanted.block_size, wanted.mask_id, wanted.stop_ids, wanted.alignment)
+            self._model = load_model(cell.checkpoint, spec, device=wanted.device, dtype=wanted.dtype)
+            self._model_key = key
+        return self._model
+
+    def questions(self, cell: Cell) -> list[Question]:
+        """Return the cell's questions, and make its prefixes the ones that are kept. Raises `UserError`."""
+        model = self.model(cell)
+        key = (*cell.prompts_key, self._model_key)
+        if key != self._questions_key:
+            self._questions, self._questions_key = make_questions(cell, model), key
+        self._prefixes.limit_bytes = int(cell.runner.prefix_cache_gib * 2**30)
+        self._prefixes.enter(key)
+        return self._questions
+
+    def prefix(self, engine: Engine, questions: Sequence[Question]) -> Prefix:
+        """Return the prefilled prompts of a group of questions."""
+        prompts = [question.prompt.tokens for question in questions]
+        limits = [question.example.max_new_tokens for question in questions]
+        key = tuple(question.example.id for question in questions)
+        return self._prefixes.get(key, lambda: engine.prefill(prompts, limits))
+
+    def drop_prefixes(self) -> None:
+        """Give memory back, after a cell that ran out of it."""
+        self._prefixes.clear()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+class PeakMemory:
+    """The peak memory of a cell in bytes: allocated on the GPU, else resident in the process.
+
+    Where the system can, the peak is counted anew for each cell.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device if device.type == "cuda" else None
+        if self._cuda is not None:
+            torch.cuda.reset_peak_memory_stats(self._cuda)
+        else:
+            with suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+                file.write("5")  # resets VmHWM, see proc(5)
+
+    def read(self) -> float:
+        """Return the peak since the start."""
+        if self._cuda is not None:
+            return float(torch.cuda.max_memory_allocated(self._cuda))
+        if sys.platform == "darwin":
+            return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        with open("/proc/self/status", encoding="ascii") as file:
+            return next(float(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))

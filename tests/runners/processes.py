@@ -1,0 +1,22 @@
+"""Child processes that start at once: forked from the test, which has imported everything already."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+
+import torch
+
+
+def fork(work: Callable[[], int]) -> BaseProcess:
+    """Start `work` in a child; its exit status is what `work` returns."""
+
+    def child() -> None:
+        torch.set_num_threads(1)  # the threads of a pool do not survive a fork
+        os._exit(work())
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    return process

@@ -1,0 +1,116 @@
+"""What cannot work is refused in one line, with exit status 2, before anything is written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from run import CONF, main
+from runners.command import command_line
+from tests.runners.conftest import ROOT, records, write_tiny_checkpoint
+
+REFUSED = {
+    "method=mgae": "did you mean mage?",
+    "budgett=3": "Did you mean budget?",
+    "+foo=3": "foo is not a field",
+    "method.pagesize=2": "Did you mean method.page_size?",
+    "+method.pagesize=2": "Did you mean method.page_size?",
+    "method.page_size=x": "method.page_size=x",
+    "method.reduction=sum": "method.reduction=sum",
+    "budget=0": "budget=0 is out of range",
+    "budget=1.5": "budget=1.5 is out of range",
+    "budget=-4": "budget=-4 is out of range",
+    "budget=all": "budget=all is out of range",
+    "budget=[": "budget=[",
+    "method=mage,quest": "add -m",
+    "seed=abc": "seed=abc",
+    "seed": "seed",
+    "examples=0": "examples=0",
+    "name=../up": "name=../up",
+    "task.depths=[1.5]": "task.depths=1.5",
+    "task.needels=3": "Did you mean task.needles?",
+    "decoding.threshold=2": "decoding.threshold",
+    "runner.batch_size=0": "runner.batch_size=0",
+    "runner.on_error=ignore": "runner.on_error=ignore",
+    "tracker=mlflow": "Allowed: none, wandb",
+    "model.path=nowhere": "model.path=nowhere",
+    "model.alignment=left": "model.alignment=left",
+    "+experiment=dmeo": "did you mean demo?",
+    "+model._target_=x": "model._target_",
+}
+
+
+CASES = [[argument] for argument in REFUSED] + [["-m", argument] for argument in REFUSED if "," not in argument]
+
+
+@pytest.mark.parametrize("arguments", CASES, ids=" ".join)
+def test_refused_in_one_line(
+    arguments: list[str], run: Callable[..., int], out: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status = run(*arguments)
+    printed = capfd.readouterr()
+    assert status == 2
+    assert REFUSED[arguments[-1]] in printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert printed.out == ""
+    assert not out.parent.exists()
+
+
+def test_one_bad_value_in_a_sweep_refuses_all(run: Callable[..., int], out: Path) -> None:
+    assert run("-m", "method=mage,quest", "budget=32,8") == 2  # 8 is less than a page of quest
+    assert not out.parent.exists()
+
+
+def test_a_method_without_a_set_per_kv_head_has_no_recall(
+    run: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("-m", "method=mage,dense", "runner=recall") == 2
+    assert "method=dense: runner=recall" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_damaged_checkpoint_is_named_and_nothing_is_written(
+    name: str, run: Callable[..., int], tmp_path: Path, out: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = write_tiny_checkpoint(tmp_path / "damaged") / name
+    file.write_bytes(file.read_bytes()[:100])
+    assert run("-m", f"model.path={file.parent}", "method=mage,quest") == 2
+    assert str(file) in capfd.readouterr().err
+    assert not out.parent.exists()
+
+
+def test_a_slip_costs_no_import_of_torch() -> None:
+    code = (
+        "import sys; from pathlib import Path; from runners.command import command_line\n"
+        "from run import main\n"
+        "for slip in ('method=mgae', 'budgett=3', 'budget=0', 'model.path=nowhere'):\n"
+        "    assert command_line([slip], Path('conf'), main) == 2\n"
+        "assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job", "+experiment=demo", "method=quest"]])
+def test_hydra_answers_its_own_flags(flags: list[str]) -> None:
+    done = subprocess.run([sys.executable, "run.py", *flags], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "budget" in done.stdout
+
+
+def test_a_job_of_hydra_s_own_launcher_is_a_sweep_of_one_cell(
+    small: list[str], out: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--run", *small, "method=mage"]
+    monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+    assert command_line(arguments, CONF, main) == 0
+    assert len(records(out)) == 2  # with its reference
+
+    monkeypatch.setattr(sys, "argv", ["run.py", *arguments, "budget=0"])
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        command_line([*arguments, "budget=0"], CONF, main)
+    assert ended.value.code == 2
+    assert len(capfd.readouterr().err.splitlines()) == 1

@@ -1,0 +1,213 @@
+"""A sweep end to end on a random model: what is shared, what is skipped, what a failure leaves."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import BaseModel
+
+import runners.workbench
+from mage.errors import UserError
+from mage.generation.engine import Engine
+from runners.evaluate import Evaluate
+from runners.record import ExampleResult, RecallResult
+from runners.store import Store
+from tests.runners.conftest import outcome, records
+
+Run = Callable[..., int]
+SWEEP = ("-m", "method=mage,quest", "budget=16,32")
+
+
+def fail_on(monkeypatch: pytest.MonkeyPatch, method: str, error: Exception, after: int = 0) -> None:
+    """Let cells of `method` raise `error` after that many examples."""
+    compute = Evaluate.compute
+    seen = 0
+
+    def failing(self: Evaluate, cell: Any, bench: Any, questions: Sequence[Any]) -> list[BaseModel]:
+        nonlocal seen
+        if cell.labels.method == method:
+            seen += 1
+            if seen > after:
+                raise error
+        return compute(self, cell, bench, questions)
+
+    monkeypatch.setattr(Evaluate, "compute", failing)
+
+
+def test_a_sweep_computes_each_cell_and_a_reference(run: Run, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*SWEEP) == 0
+    found = records(out)
+    assert set(found) == {"mage-16", "mage-32", "quest-16", "quest-32", "dense-all"}
+    assert {record.status for record in found.values()} == {"done"}
+    printed = capsys.readouterr().out
+    assert "No dense reference is named" in printed
+    assert f"python -m analysis {out}" in printed
+    assert sorted(path.name for path in out.glob("*/*")) == ["examples.jsonl"] * 5 + ["record.json"] * 5
+
+
+def test_a_record_says_what_was_measured(run: Run, out: Path) -> None:
+    assert run("method=mage", "decoding.tokens_per_step=1") == 0
+    found = records(out)
+    record, dense = found["mage-16"], found["dense-all"]
+    path = next(path for path in out.iterdir() if path.name == record.name)
+    rows = [ExampleResult.model_validate_json(line) for line in (path / "examples.jsonl").read_text().splitlines()]
+    assert record.examples is not None and record.examples.count == len(rows) == record.metrics["examples"] == 4
+    assert len({row.id for row in rows}) == 4
+    for row in rows:
+        assert row.prefix_tokens == 128 and row.budget_tokens == 16
+        assert sum(row.tokens_decided.values()) >= row.generated_tokens
+    metrics = record.metrics
+    kinds = ("exact", "sparse", "commit")
+    assert metrics["forwards_per_block"] == pytest.approx(sum(metrics[f"{k}_forwards_per_block"] for k in kinds))
+    assert metrics["exact_forwards_per_block"] == 1.0
+    assert 0 < metrics["sparse_token_share"] < 1 and metrics["density"] < 1
+    assert metrics["decode_seconds"] > 0 and metrics["peak_memory_bytes"] > 2**20
+    assert dense.metrics["density"] == 1.0 and dense.metrics["sparse_token_share"] == 0.0
+    assert dense.labels.budget is None
+
+
+def test_finished_cells_are_skipped_without_a_model(
+    run: Run, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*SWEEP) == 0
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    monkeypatch.setattr(runners.workbench, "load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+    assert run(*SWEEP) == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    assert "0 cells computed, 5 were finished before" in capsys.readouterr().out
+
+
+def test_model_and_prefixes_are_shared(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads, prefills = [], []
+    load, prefill = runners.workbench.load_model, Engine.prefill
+    monkeypatch.setattr(runners.workbench, "load_model", lambda *a, **k: loads.append(1) or load(*a, **k))
+    monkeypatch.setattr(Engine, "prefill", lambda *a: prefills.append(1) or prefill(*a))
+    assert run("-m", "method=mage,quest,random", "budget=16,32", "seed=0,1") == 0
+    assert len(loads) == 1
+    assert len(prefills) == 2 * 4  # seeds times examples
+
+
+def test_without_memory_for_prefixes_the_result_is_the_same(run: Run, out: Path) -> None:
+    assert run(*SWEEP, "name=kept") == 0
+    assert run(*SWEEP, "name=anew", "runner.prefix_cache_gib=0") == 0
+    kept, anew = outcome(out.parent / "kept"), outcome(out.parent / "anew")
+    assert kept.keys() == anew.keys()
+    for name in kept:
+        assert kept[name]["examples"] == anew[name]["examples"]
+
+
+def test_batches_give_the_answers_of_single_examples(run: Run, out: Path) -> None:
+    assert run("method=mage", "name=single", "examples=5") == 0
+    assert run("method=mage", "name=batched", "examples=5", "runner.batch_size=2") == 0
+
+    def predictions(name: str) -> list[list[str]]:
+        files = sorted((out.parent / name).glob("*/examples.jsonl"))
+        return [[json.loads(line)["prediction"] for line in file.read_text().splitlines()] for file in files]
+
+    assert predictions("single") == predictions("batched")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (MemoryError("no memory"), "out_of_memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), "out_of_memory"),
+        (ZeroDivisionError("division by zero"), "error"),
+        (UserError("max_new_tokens=0 is out of range."), "invalid_config"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_cell_that_fails_is_typed_and_the_sweep_goes_on(
+    error: Exception,
+    status: str,
+    run: Run,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fail_on(monkeypatch, "mage", error, after=2)
+    assert run("-m", "method=mage,quest") == 1
+    found = records(out)
+    failed = found.pop("mage-16")
+    assert failed.status == status and failed.metrics == {}
+    assert failed.error is not None and str(error) in failed.error
+    assert ("Traceback" in failed.error) == (status == "error")
+    assert failed.examples is not None and failed.examples.count == 2
+    assert {record.status for record in found.values()} == {"done"}
+    assert f"failed: {failed.name}: {status}" in capsys.readouterr().out
+
+    monkeypatch.undo()
+    assert run("-m", "method=mage,quest") == 0
+    assert records(out)["mage-16"].metrics["examples"] == 4
+
+
+def test_on_error_stop_ends_the_sweep(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_on(monkeypatch, "mage", ZeroDivisionError())
+    assert run("-m", "method=mage,quest", "runner.on_error=stop") == 1
+    assert set(records(out)) == {"dense-all", "mage-16"}
+
+
+def test_a_cell_over_its_time_keeps_what_it_has(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute, seen = Evaluate.compute, []
+
+    def slow(self: Evaluate, cell: Any, bench: Any, questions: Sequence[Any]) -> list[BaseModel]:
+        seen.append(questions)
+        if len(seen) == 3:
+            signal.raise_signal(signal.SIGALRM)  # what the timer does after timeout_s
+        return compute(self, cell, bench, questions)
+
+    monkeypatch.setattr(Evaluate, "compute", slow)
+    assert run("method=dense", "runner.timeout_s=900") == 1
+    (record,) = records(out).values()
+    assert record.status == "timeout" and "runner.timeout_s=900" in (record.error or "")
+    assert record.examples is not None and record.examples.count == 2
+
+
+def test_the_timer_reaches_a_cell(run: Run, out: Path) -> None:
+    assert run("method=dense", "runner.timeout_s=0.0001") == 1
+    assert next(iter(records(out).values())).status == "timeout"
+
+
+def test_a_task_that_cannot_serve_the_model_is_an_invalid_config(run: Run, out: Path) -> None:
+    assert run("method=dense", "task.lengths=[120]") == 1  # no multiple of the block size
+    (record,) = records(out).values()
+    assert record.status == "invalid_config" and "task.lengths=120" in (record.error or "")
+    assert record.examples is None
+
+
+def test_a_full_disk_fails_the_cell_and_spares_the_others(
+    run: Run, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("method=dense") == 0
+    before = outcome(out)
+    for name in ("append", "finish"):
+
+        def full(self: Store, content: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+
+        monkeypatch.setattr(Store, name, full)
+    assert run("-m", "method=dense,mage") == 1
+    assert "No space left on device" in capsys.readouterr().out
+    assert outcome(out) == before
+
+
+def test_recall_of_the_oracle_is_one(run: Run, out: Path) -> None:
+    assert run("-m", "method=oracle,mage,random", "runner=recall", "decoding.tokens_per_step=1") == 0
+    found = records(out)
+    assert found["oracle-16"].metrics["recall"] == pytest.approx(1.0)
+    assert found["oracle-16"].metrics["mass_captured"] == pytest.approx(1.0)
+    assert found["random-16"].metrics["recall"] < found["mage-16"].metrics["recall"] <= 1.0
+    path = next(path for path in out.iterdir() if path.name == found["mage-16"].name)
+    for line in (path / "examples.jsonl").read_text().splitlines():
+        rows = RecallResult.model_validate_json(line).rows
+        assert {row.layer for row in rows} == {1}, "dense layers have no selection"
+        assert min(row.step for row in rows) == 2, "the first step of mage is exact"
