@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from mage.budget import Budget
-from mage.errors import UserError
 from mage.method import SELECT_BEFORE, Forward, Method, Plan, Selection, View
-from mage.selection import top_pages
+from mage.selection import check_one_page, top_pages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +35,10 @@ class Quest(Method):
         super().__post_init__()
         self.check_choice("reduction", ("sum", "max"))
         self.check_choice("share", ("kv_head", "query_head"))
-        for name, lowest in (("page_size", 1), ("recent_pages", 0)):
-            if getattr(self, name) < lowest:
-                raise UserError(
-                    f"method.{name}={getattr(self, name)} is out of range. Allowed: an integer >= {lowest}."
-                )
+        self.check_at_least(page_size=1, recent_pages=0)
 
     def check_budget(self, budget: Budget) -> None:
-        if isinstance(budget.value, int) and budget.value < self.page_size:
-            raise UserError(
-                f"budget={budget.value} is less than one page of quest: method.page_size={self.page_size}. "
-                "Allowed: a budget of at least one page, or a smaller method.page_size."
-            )
+        check_one_page(budget, self.page_size)
 
     def plan_step(self, forward: Forward) -> Plan:
         return SELECT_BEFORE

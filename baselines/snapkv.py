@@ -36,8 +36,7 @@ class SnapKV(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_choice("share", ("kv_head", "query_head"))
-        if self.window < 1:
-            raise UserError(f"method.window={self.window} is out of range. Allowed: an integer >= 1.")
+        self.check_at_least(window=1)
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise UserError(f"method.kernel={self.kernel} is not allowed. Allowed: an odd integer >= 1.")
 

@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 
-from mage.errors import UserError
 from mage.method import REUSE, SELECT_BEFORE, Forward, Method, Plan, Selection, View
 
 
@@ -25,8 +24,7 @@ class StreamingLLM(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sinks < 0:
-            raise UserError(f"method.sinks={self.sinks} is out of range. Allowed: an integer >= 0.")
+        self.check_at_least(sinks=0)
 
     def plan_step(self, forward: Forward) -> Plan:
         return SELECT_BEFORE if forward.step == 1 and not forward.commit else REUSE

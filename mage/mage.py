@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 
 from mage.budget import Budget
-from mage.errors import UserError
 from mage.method import EXACT, REUSE, SELECT_AFTER, Denominator, Forward, Method, Plan, Reduction, Selection, View
-from mage.selection import top_k, top_pages
+from mage.selection import check_one_page, top_k, top_pages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +33,10 @@ class Mage(Method):
         super().__post_init__()
         self.check_choice("reduction", ("mean", "max", "mean_query"))
         self.check_choice("denominator", ("prefix+block", "prefix"))
-        for name, lowest in (("select_step", 1), ("refresh_every", 0), ("page_size", 1)):
-            if getattr(self, name) < lowest:
-                raise UserError(
-                    f"method.{name}={getattr(self, name)} is out of range. Allowed: an integer >= {lowest}."
-                )
+        self.check_at_least(select_step=1, refresh_every=0, page_size=1)
 
     def check_budget(self, budget: Budget) -> None:
-        if isinstance(budget.value, int) and budget.value < self.page_size:
-            raise UserError(
-                f"budget={budget.value} is less than one page: method.page_size={self.page_size}. "
-                "Allowed: a budget of at least one page."
-            )
+        check_one_page(budget, self.page_size)
 
     def plan_step(self, forward: Forward) -> Plan:
         if forward.commit:

@@ -148,14 +148,19 @@ class Method(ABC):
     commit: Literal["dense", "sparse"] = "dense"
 
     def __post_init__(self) -> None:
-        if self.dense_layers < 0:
-            raise UserError(f"method.dense_layers={self.dense_layers} is out of range. Allowed: an integer >= 0.")
+        self.check_at_least(dense_layers=0)
         self.check_choice("commit", ("dense", "sparse"))
 
     def check_choice(self, name: str, allowed: tuple[str, ...]) -> None:
         """Raise `UserError` unless the option `name` holds one of `allowed`."""
         if getattr(self, name) not in allowed:
             raise unknown_choice(f"method.{name}", getattr(self, name), allowed)
+
+    def check_at_least(self, **lowest: int) -> None:
+        """Raise `UserError` unless each named option holds at least its lowest value."""
+        for name, low in lowest.items():
+            if getattr(self, name) < low:
+                raise UserError(f"method.{name}={getattr(self, name)} is out of range. Allowed: an integer >= {low}.")
 
     def check_budget(self, budget: Budget) -> None:  # noqa: B027 - most methods work under any budget
         """Raise `UserError` when this method cannot work under `budget`."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mage.budget import Budget
+from mage.errors import UserError
+
 
 def top_k(scores: Tensor, budgets: list[int], lengths: list[int]) -> Tensor:
     """Return the indices of the highest scores of each row and head.
@@ -44,3 +47,12 @@ def top_pages(scores: Tensor, page_size: int, budgets: list[int], lengths: list[
     tokens = (pages[..., None] * page_size + offsets).masked_fill(pages[..., None] < 0, -1).flatten(-2)
     limit = torch.tensor(lengths, device=scores.device)[:, None, None]
     return tokens.masked_fill(tokens >= limit, -1)
+
+
+def check_one_page(budget: Budget, page_size: int) -> None:
+    """Raise `UserError` for a budget in tokens that does not hold one page: a page method could select nothing."""
+    if isinstance(budget.value, int) and budget.value < page_size:
+        raise UserError(
+            f"budget={budget.value} is less than one page: method.page_size={page_size}. "
+            "Allowed: a budget of at least one page, or a smaller method.page_size."
+        )
