@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mage.method import EXACT, Forward, Method, Plan, Selection, View
+from mage.method import EXACT, Method, Plan, Selection
+from mage.view import Forward, View
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mage.method import SELECT_BEFORE, Forward, Method, Plan, Reduction, Selection, View
+from mage.method import SELECT_BEFORE, Method, Plan, Selection
 from mage.selection import top_k
+from mage.view import Forward, Reduction, View
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from mage.budget import Budget
-from mage.method import SELECT_BEFORE, Forward, Method, Plan, Selection, View
+from mage.method import SELECT_BEFORE, Method, Plan, Selection
 from mage.selection import check_one_page, top_pages
+from mage.view import Forward, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,8 @@ class Quest(Method):
     Adapted to a block of queries: bounds are reduced over the rows that share one set, by `sum` or `max`. `share`: one
     set per `kv_head`, as every method here, or per `query_head`, as the paper. `page_size` in tokens. `recent_pages` at
     the end are always in (the published kernel keeps one, the published evaluation none). Reading the bounds costs a
-    token equivalent per page, and is counted.
+    token equivalent per page, and is counted. The official minimum of three pages is dropped: it would exceed small
+    budgets.
     """
 
     dense_layers: int = 2
@@ -36,6 +38,10 @@ class Quest(Method):
         self.check_choice("reduction", ("sum", "max"))
         self.check_choice("share", ("kv_head", "query_head"))
         self.check_at_least(page_size=1, recent_pages=0)
+
+    @property
+    def one_set_per_kv_head(self) -> bool:
+        return self.share == "kv_head"
 
     def check_budget(self, budget: Budget) -> None:
         check_one_page(budget, self.page_size)
@@ -60,7 +66,7 @@ class Quest(Method):
             bound[row, :, max(0, pages - self.recent_pages) : pages] = float("inf")
         return Selection(
             top_pages(bound, self.page_size, view.budgets, view.lengths),
-            [-(-length / self.page_size) for length in view.lengths],
+            [-(-length // self.page_size) for length in view.lengths],
         )
 
     def _bounds(self, view: View) -> tuple[Tensor, Tensor]:

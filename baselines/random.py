@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from mage.method import REUSE, SELECT_BEFORE, Forward, Method, Plan, Selection, View
+from mage.method import REUSE, SELECT_BEFORE, Method, Plan, Selection
 from mage.selection import top_k
+from mage.view import Forward, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,8 @@ class Random(Method):
 
     def select(self, view: View) -> Selection:
         scores = torch.zeros(view.keys.shape[:3])
-        for row, (example, length) in enumerate(zip(view.example_ids, view.lengths)):
-            name = f"{view.seed}/{example}/{view.layer}/{view.forward.block}".encode()
+        for row, (example, length) in enumerate(zip(view.request.example_ids, view.lengths)):
+            name = f"{view.request.seed}/{example}/{view.layer}/{view.forward.block}".encode()
             generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name).digest()[:7], "big"))
             scores[row, :, :length] = torch.rand((view.num_kv_heads, length), generator=generator)
         return Selection(top_k(scores.to(view.keys.device), view.budgets, view.lengths))

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mage.errors import UserError
-from mage.method import REUSE, SELECT_AFTER, SELECT_BEFORE, Forward, Method, Plan, Selection, View
+from mage.method import REUSE, SELECT_AFTER, SELECT_BEFORE, Method, Plan, Selection
+from mage.view import KEPT_QUERIES, Forward, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class SnapKV(Method):
     `query_aware`: the window ends with the prompt, question included. Otherwise it ends where the question starts,
     and entries after that are kept, as are committed blocks: they come after compression and are outside the budget,
     inside the measured density. The part of a question that stands in the first generated block is seen through the
-    exact first step of that block. Budgets below twice the window keep half the budget as window. The commit forward
+    exact first step of that block. At most half the budget goes to the window's own entries. The commit forward
     is sparse by default: what was evicted cannot be read. `share`: one set per `kv_head`, as every method here, or
     per `query_head`, as the paper.
     """
@@ -37,8 +38,14 @@ class SnapKV(Method):
         super().__post_init__()
         self.check_choice("share", ("kv_head", "query_head"))
         self.check_at_least(window=1)
+        if self.window > KEPT_QUERIES:
+            raise UserError(f"method.window={self.window} is out of range. Allowed: 1 to {KEPT_QUERIES}.")
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise UserError(f"method.kernel={self.kernel} is not allowed. Allowed: an odd integer >= 1.")
+
+    @property
+    def one_set_per_kv_head(self) -> bool:
+        return self.share == "kv_head"
 
     def plan_step(self, forward: Forward) -> Plan:
         if forward.step > 1 or forward.commit:
@@ -50,7 +57,7 @@ class SnapKV(Method):
         if "kept" not in view.state:
             view.state["ends"] = [self._end(view, row) for row in range(len(view.lengths))]
             view.state["kept"] = [self._compress(view, row) for row in range(len(view.lengths))]
-            read = [length / 2 for length in view.prefilled]  # the window's scores read all keys once
+            read = [length / 2 for length in view.request.prefilled]  # the window's scores read all keys once
         rows = []
         for kept, end, length in zip(view.state["kept"], view.state["ends"], view.lengths):
             later = torch.arange(end, length, device=kept.device).expand(kept.shape[0], -1)
@@ -60,43 +67,47 @@ class SnapKV(Method):
 
     def _end(self, view: View, row: int) -> int:
         """Return how many prefix entries of a row stand before the end of the observation window."""
-        return view.prefilled[row] if self.query_aware else min(view.question_starts[row], view.prefilled[row])
+        prefilled = view.request.prefilled[row]
+        return prefilled if self.query_aware else min(view.request.question_starts[row], prefilled)
 
     def _compress(self, view: View, row: int) -> Tensor:
         """Return the kept entries of a row among those before the window's end, `[heads, k]`, ascending."""
-        heads = view.num_kv_heads if self.share == "kv_head" else view.queries.shape[1]
+        heads = view.num_kv_heads if self.one_set_per_kv_head else view.queries.shape[1]
         end, budget = view.state["ends"][row], view.budgets[row]
         if end <= budget:
             return torch.arange(end, device=view.keys.device).expand(heads, -1)
-        kept_window = min(self.window, budget // 2)
-        scores = self._observed_mass(view, row, end)  # [heads, end]
-        before = end - kept_window
+        tail = view.prompt_rows[row].nonzero().flatten()[-self.window :] if self.query_aware else None
+        in_prefix = min(self.window - (0 if tail is None else len(tail)), end)  # the window's part of the prefix
+        scores = self._observed_mass(view, row, end, in_prefix, tail)  # [heads, end]
+        before = end - min(in_prefix, budget // 2)
         pooled = F.avg_pool1d(scores[:, :before], self.kernel, stride=1, padding=self.kernel // 2)
-        best = pooled.topk(budget - kept_window, -1).indices.sort(-1).values
+        best = pooled.topk(budget - (end - before), -1).indices.sort(-1).values
         recent = torch.arange(before, end, device=best.device).expand(heads, -1)
         return torch.cat((best, recent), 1)
 
-    def _observed_mass(self, view: View, row: int, end: int) -> Tensor:
-        """Return the mean attention probability of the window's rows over the first `end` entries, `[heads, end]`."""
-        tail = view.queries[row][:, view.prompt_rows[row]] if self.query_aware else view.queries[row][:, :0]
-        tail = tail[:, -self.window :]
-        from_prefill = min(self.window - tail.shape[1], end)
-        kept_queries = view.window.shape[2]
-        last = kept_queries - (view.prefilled[row] - end)  # the stored queries end with the prefill
-        if last - from_prefill < 0:
+    def _observed_mass(self, view: View, row: int, end: int, in_prefix: int, tail: Tensor | None) -> Tensor:
+        """Return the mean attention probability, over the window's rows, of the first `end` entries, `[heads, end]`.
+
+        The window is the last `in_prefix` of these entries and the rows `tail` of the block. As in a prefill of the
+        whole prompt, a row sees the keys up to the end of its own block, of which only the prompt's in the last one.
+        """
+        request = view.request
+        last = KEPT_QUERIES - (request.prefilled[row] - end)  # the kept queries end with the prefill
+        if last < in_prefix:
             raise UserError(
-                f"method.window={self.window}: the prefill keeps its last {kept_queries} queries, and the question of "
-                f"{view.prefilled[row] - end} tokens leaves too few before it. Allowed: a smaller window, or "
+                f"method.window={self.window}: the prefill keeps its last {KEPT_QUERIES} queries, and the question of "
+                f"{request.prefilled[row] - end} tokens leaves too few before it. Allowed: a smaller window, or "
                 "method.query_aware=true."
             )
-        queries = torch.cat((view.window[row][:, last - from_prefill : last], tail), 1).float()  # [heads, rows, d]
-        keys = view.keys[row, :, :end].float().repeat_interleave(queries.shape[0] // view.num_kv_heads, 0)
-        positions = torch.arange(end - from_prefill, end + tail.shape[1], device=keys.device)
-        block_of_row, block_of_key = (
-            positions // view.block_size,
-            torch.arange(end, device=keys.device) // view.block_size,
-        )
-        hidden = block_of_row[:, None] < block_of_key
-        scores = (queries @ keys.transpose(-1, -2) * view.scale).masked_fill(hidden, float("-inf"))
-        mass = scores.softmax(-1).mean(1)  # [heads, end]
-        return mass.unflatten(0, (view.num_kv_heads, -1)).mean(1) if self.share == "kv_head" else mass
+        queries = request.windows[view.layer, row, :, last - in_prefix : last]
+        keys = view.keys[row, :, :end]
+        if tail is not None:
+            queries = torch.cat((queries, view.queries[row][:, tail]), 1)
+            keys = torch.cat((keys, view.block_keys[row][:, view.prompt_rows[row]]), 1)
+        group = queries.shape[0] // view.num_kv_heads
+        block_of_row = torch.arange(end - in_prefix, end - in_prefix + queries.shape[1]) // request.block_size
+        block_of_key = torch.arange(keys.shape[1]) // request.block_size
+        hidden = (block_of_row[:, None] < block_of_key).to(keys.device)
+        scores = queries.float() @ keys.float().repeat_interleave(group, 0).transpose(-1, -2) * view.scale
+        mass = scores.masked_fill(hidden, float("-inf")).softmax(-1)[..., :end].mean(1)  # [heads, end]
+        return mass.unflatten(0, (-1, group)).mean(1) if self.one_set_per_kv_head else mass

@@ -7,7 +7,8 @@ from typing import Literal
 
 import torch
 
-from mage.method import REUSE, SELECT_BEFORE, Forward, Method, Plan, Selection, View
+from mage.method import REUSE, SELECT_BEFORE, Method, Plan, Selection
+from mage.view import Forward, View
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,8 @@ class Budget:
         """Return the number of tokens this budget allows for a prefix of `prefix_length` tokens (at least 1)."""
         if isinstance(self.value, int):
             return self.value
-        return max(1, math.ceil(self.value * prefix_length))
+        # Rounded first: 0.07 * 100 is 7.000000000000001 in floating point.
+        return max(1, math.ceil(round(self.value * prefix_length, 9)))
 
     @property
     def label(self) -> str:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 
 from mage.budget import Budget
-from mage.method import EXACT, REUSE, SELECT_AFTER, Denominator, Forward, Method, Plan, Reduction, Selection, View
+from mage.errors import UserError
+from mage.method import EXACT, REUSE, SELECT_AFTER, Method, Plan, Selection
 from mage.selection import check_one_page, top_k, top_pages
+from mage.view import Denominator, Forward, Reduction, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,9 @@ class Mage(Method):
         self.check_choice("reduction", ("mean", "max", "mean_query"))
         self.check_choice("denominator", ("prefix+block", "prefix"))
         self.check_at_least(select_step=1, refresh_every=0, page_size=1)
+        if self.commit == "sparse" and (self.select_step > 1 or self.refresh_every):
+            # A block may be finished before its set is chosen or renewed.
+            raise UserError("method.commit=sparse needs method.select_step=1 and method.refresh_every=0.")
 
     def check_budget(self, budget: Budget) -> None:
         check_one_page(budget, self.page_size)

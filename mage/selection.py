@@ -35,9 +35,12 @@ def top_pages(scores: Tensor, page_size: int, budgets: list[int], lengths: list[
 
     `scores` `[batch, heads, pages]` over pages of `page_size` consecutive tokens; row r picks `budgets[r] // page_size`
     pages, so never more tokens than its budget. Returns `[batch, heads, tokens]` as `top_k` does; the tokens of a
-    partial last page beyond `lengths[r]` are -1.
+    partial last page beyond `lengths[r]` are -1. Raises `UserError` for a budget of less than one page.
     """
     page_lengths = [-(-length // page_size) for length in lengths]
+    for budget, length in zip(budgets, lengths):
+        if budget < min(page_size, length):  # a share of a short prefix; budgets in tokens are checked beforehand
+            raise _less_than_a_page(budget, page_size)
     # A row whose budget covers all of it takes its partial last page too.
     picks = [
         n if budget >= length else budget // page_size for budget, length, n in zip(budgets, lengths, page_lengths)
@@ -52,7 +55,11 @@ def top_pages(scores: Tensor, page_size: int, budgets: list[int], lengths: list[
 def check_one_page(budget: Budget, page_size: int) -> None:
     """Raise `UserError` for a budget in tokens that does not hold one page: a page method could select nothing."""
     if isinstance(budget.value, int) and budget.value < page_size:
-        raise UserError(
-            f"budget={budget.value} is less than one page: method.page_size={page_size}. "
-            "Allowed: a budget of at least one page, or a smaller method.page_size."
-        )
+        raise _less_than_a_page(budget.value, page_size)
+
+
+def _less_than_a_page(tokens: int, page_size: int) -> UserError:
+    return UserError(
+        f"a budget of {tokens} tokens is less than one page: method.page_size={page_size}. "
+        "Allowed: a budget of at least one page, or a smaller method.page_size."
+    )

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from mage.attention.reference import group_rows, merge, partial_attention, ungroup_rows
-from mage.method import EXACT, Forward, Method, Plan, Selection, View
+from mage.method import EXACT, Method, Selection
+from mage.view import Forward, Request, View
 
 
 class PrefixStore(Protocol):
@@ -35,6 +36,7 @@ class CompactPrefix:
     mask: Tensor | None  # [batch, heads, 1, k], None when every entry is valid
     indices: Tensor
     reads: list[float]  # entries read per forward, by batch row, in tokens of one KV head
+    fewest: list[int]  # entries of the head that has fewest, by batch row
 
     @classmethod
     def gather(cls, keys: Tensor, values: Tensor, selection: Selection) -> CompactPrefix:
@@ -45,58 +47,67 @@ class CompactPrefix:
         rows = indices.clamp(min=0)[..., None].expand(-1, -1, -1, keys.shape[-1])
         if share > 1:
             keys, values = keys.repeat_interleave(share, 1), values.repeat_interleave(share, 1)
-        reads = (valid.sum((1, 2)) / (indices.shape[1] // share)).tolist()
+        counts = valid.sum(2)  # [batch, heads]
+        reads = (counts.sum(1) / (indices.shape[1] // share)).tolist()
         mask = None if bool(valid.all()) else valid[:, :, None]
-        return cls(keys.gather(2, rows), values.gather(2, rows), mask, indices, reads)
+        return cls(keys.gather(2, rows), values.gather(2, rows), mask, indices, reads, counts.amin(1).tolist())
 
 
 class BlockAttention:
     """The `attend` function of denoising and commit forwards of one generation.
 
-    Call `begin` before each forward. `reads[row]` and `dense_reads[row]` then count the prefix entries that the forward
-    read and that a dense one would have read, summed over layers, selection included; `sparse_rows[row]` tells whether
-    any layer attended to less than the whole prefix.
+    Call `begin` before each forward. Afterwards `reads[row]` and `dense_reads[row]` count the prefix entries that the
+    forward read and that a dense one would have read, summed over layers, selection included; `sparse_rows[row]` tells
+    whether any layer attended to less than the whole prefix.
     """
 
     def __init__(
-        self,
-        method: Method,
-        cache: PrefixStore,
-        view_fields: dict[str, Any],
-        *,
-        shadow: bool,
-        observer: Observer | None,
+        self, method: Method, cache: PrefixStore, request: Request, *, shadow: bool, observer: Observer | None
     ) -> None:
-        """`view_fields` are the fields of `View` that do not change within the generation. With `shadow` the method
-        selects as planned while every layer attends exactly: what a selection would have missed on the dense path."""
-        self._method, self._cache, self._fields = method, cache, view_fields
+        """With `shadow` the method selects as planned while every layer attends exactly: what a selection would have
+        missed on the dense path."""
+        self._method, self._cache, self._request = method, cache, request
         self._shadow, self._observer = shadow, observer
-        self._states: dict[int, dict[str, Any]] = {}
+        self._states: list[dict[str, Any]] = [{} for _ in range(request.num_layers)]
         self._compact: dict[int, CompactPrefix] = {}
-        self.selection_spans: list[tuple[Any, Any]] = []
 
     def begin(self, forward: Forward, budgets: list[int], prompt_rows: Tensor, mark: Callable[[], Any]) -> None:
         """Prepare a forward under the resolved `budgets`, one a row. `mark` tells the time (see `Clock`)."""
         self._forward, self._budgets, self._prompt_rows, self._mark = forward, budgets, prompt_rows, mark
         self._mask = self._cache.mask()
         lengths = self._cache.lengths
-        within = all(budget >= length for budget, length in zip(budgets, lengths))
-        plan = self._method.plan(forward)
-        self._plan: Plan = EXACT if within else plan
-        sparse = not plan.exact and self._method.dense_layers < len(self._fields["windows"])
-        self.sparse_rows = [sparse and budget < length for budget, length in zip(budgets, lengths)]
+        # A row whose budget covers its prefix pays for no selection: alone in a batch it would not select.
+        self._limited = [not self._method.uses_budget or budget < n for budget, n in zip(budgets, lengths)]
+        self._plan = self._method.plan(forward) if any(self._limited) else EXACT
+        if forward.step == 1 and not forward.commit:
+            self._compact.clear()  # a set is good for one block
         self.reads = [0.0] * len(lengths)
         self.dense_reads = [0.0] * len(lengths)
-        self.selection_spans = []
+        self.sparse_rows = [False] * len(lengths)
+        self.selection_spans: list[tuple[Any, Any]] = []
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend from the block's `q` `[batch, heads, rows, d]` to the prefix and to its own `k`, `v`."""
         keys, values = self._cache.view(layer)
         plan = self._plan if layer >= self._method.dense_layers else EXACT
-        view = self._view(layer, q, k, keys)
+        view = View(
+            request=self._request,
+            forward=self._forward,
+            layer=layer,
+            scale=q.shape[-1] ** -0.5,
+            queries=q,
+            keys=keys,
+            block_keys=k,
+            mask=self._mask,
+            prompt_rows=self._prompt_rows,
+            budgets=self._budgets,
+            lengths=self._cache.lengths,
+            state=self._states[layer],
+        )
         if plan.select == "before":
             self._select(layer, view, values)
-        compact = None if plan.exact else self._compact[layer]
+        # Nothing selected yet in this block: a commit right after exact steps attends exactly too.
+        compact = None if plan.exact else self._compact.get(layer)
         if self._observer is not None and not self._forward.commit:
             self._observer(view, None if compact is None else compact.indices)
         in_block, lse_block = partial_attention(group_rows(q, k.shape[1]), k, v, view.scale)
@@ -111,39 +122,24 @@ class BlockAttention:
         if plan.select == "after":
             view.lse_prefix, view.lse_block = lse_prefix, lse_block
             self._select(layer, view, values)
-        self._count(None if compact is None else compact.reads)
+        self._count(compact)
         if self._forward.commit:
             self._cache.write(layer, k, v, self._cache.lengths)
         return ungroup_rows(merge(prefix, lse_prefix, in_block, lse_block), q.shape[1]).to(q.dtype)
-
-    def _view(self, layer: int, q: Tensor, k: Tensor, keys: Tensor) -> View:
-        return View(
-            forward=self._forward,
-            layer=layer,
-            scale=q.shape[-1] ** -0.5,
-            queries=q,
-            keys=keys,
-            block_keys=k,
-            mask=self._mask,
-            prompt_rows=self._prompt_rows,
-            budgets=self._budgets,
-            lengths=self._cache.lengths,
-            window=self._fields["windows"][layer],
-            state=self._states.setdefault(layer, {}),
-            **{name: value for name, value in self._fields.items() if name != "windows"},
-        )
 
     def _select(self, layer: int, view: View, values: Tensor) -> None:
         began = self._mark()
         selection = self._method.select(view)
         self._compact[layer] = CompactPrefix.gather(view.keys, values, selection)
         self.selection_spans.append((began, self._mark()))
-        if selection.metadata_tokens is not None:
-            costs = zip(self.reads, selection.metadata_tokens, self.sparse_rows)
-            self.reads = [reads + cost * sparse for reads, cost, sparse in costs]
+        for row, tokens in enumerate(selection.metadata_tokens or []):
+            self.reads[row] += tokens * self._limited[row]
 
-    def _count(self, reads: list[float] | None) -> None:
-        lengths = self._cache.lengths
-        for row, length in enumerate(lengths):
-            self.reads[row] += length if reads is None or not self.sparse_rows[row] else reads[row]
-        self.dense_reads = [total + length for total, length in zip(self.dense_reads, lengths)]
+    def _count(self, compact: CompactPrefix | None) -> None:
+        for row, length in enumerate(self._cache.lengths):
+            self.dense_reads[row] += length
+            if compact is None or not self._limited[row]:
+                self.reads[row] += length
+            else:
+                self.reads[row] += compact.reads[row]
+                self.sparse_rows[row] |= compact.fewest[row] < length

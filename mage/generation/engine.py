@@ -14,6 +14,7 @@ from mage.generation.prefill import Prefix, prefill
 from mage.generation.session import Generation, Session
 from mage.method import Method
 from mage.models.checkpoint import LanguageModel
+from mage.view import Request
 
 
 class Engine:
@@ -62,13 +63,13 @@ class Engine:
                 raise UserError(f"{type(self.method).__name__} needs a budget.")
             self.method.check_budget(budget)
         batch = len(prefix.prompts)
-        fields = {
-            "block_size": self.model.spec.block_size,
-            "prefilled": prefix.lengths,
-            "question_starts": list(question_starts or [len(prompt) for prompt in prefix.prompts]),
-            "windows": prefix.window,
-            "example_ids": list(example_ids or [str(row) for row in range(batch)]),
-            "seed": seed,
-        }
-        attention = BlockAttention(self.method, prefix.cache, fields, shadow=self._shadow, observer=self._observer)
+        request = Request(
+            block_size=self.model.spec.block_size,
+            prefilled=prefix.lengths,
+            question_starts=list(question_starts or [len(prompt) for prompt in prefix.prompts]),
+            windows=prefix.windows,
+            example_ids=list(example_ids or [str(row) for row in range(batch)]),
+            seed=seed,
+        )
+        attention = BlockAttention(self.method, prefix.cache, request, shadow=self._shadow, observer=self._observer)
         return Session(self.model, self.decoding, attention, prefix, budget if self.method.uses_budget else None).run()

@@ -12,9 +12,7 @@ from mage.errors import UserError
 from mage.generation.cache import KVCache
 from mage.generation.clock import Clock
 from mage.models.checkpoint import LanguageModel
-
-# Queries of the last prefilled positions that are kept for methods that look at them (SnapKV's window).
-WINDOW_QUERIES = 128
+from mage.view import KEPT_QUERIES
 
 
 @dataclass
@@ -22,24 +20,23 @@ class Prefix:
     """The prefilled part of a batch of prompts. It depends on model and prompts alone, not on any method.
 
     `lengths[row]`: prefilled tokens, `floor(prompt / block size) * block size`; the rest of the prompt, its tail,
-    stands in the first generated block. `window` `[layers, batch, heads, WINDOW_QUERIES, head_dim]`: rotated queries
-    of the last positions of each row, the last one at the end. `last_logits` `[batch, vocab]`: of the last prefilled
-    position, what a model with shifted logits starts from. `seconds`: what the prefill took. Decoding writes behind
-    the prefix only.
+    stands in the first generated block. `windows`: the last queries, see `Request`. `last_logits` `[batch, vocab]`:
+    of the last prefilled position, what a model with shifted logits starts from. `seconds`: what the prefill took.
+    Decoding writes behind the prefix only.
     """
 
     prompts: list[list[int]]
     lengths: list[int]
     max_new_tokens: list[int]
     cache: KVCache
-    window: Tensor
+    windows: Tensor
     last_logits: Tensor
     seconds: float
 
     @property
     def nbytes(self) -> int:
         """Bytes held, for whoever keeps prefixes."""
-        return self.cache.nbytes + self.window.nbytes + self.last_logits.nbytes
+        return self.cache.nbytes + self.windows.nbytes + self.last_logits.nbytes
 
 
 @torch.inference_mode()
@@ -61,8 +58,8 @@ def prefill(
     room = max(-(-(len(p) % block_size + new) // block_size) * block_size for p, new in zip(prompts, max_new_tokens))
     dtype = model.body.lm_head.weight.dtype
     cache = KVCache(config, batch, width + room, model.device, dtype)
-    window = torch.zeros(
-        (config.num_layers, batch, config.num_heads, WINDOW_QUERIES, config.head_dim), device=model.device, dtype=dtype
+    windows = torch.zeros(
+        (config.num_layers, batch, config.num_heads, KEPT_QUERIES, config.head_dim), device=model.device, dtype=dtype
     )
     last_hidden = torch.zeros((batch, config.hidden_size), device=model.device, dtype=dtype)
     # Shorter rows are padded on the right: block-causal attention never looks there.
@@ -75,11 +72,11 @@ def prefill(
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, start: int = start, end: int = end) -> Tensor:
             cache.write(layer, k, v, [start] * batch)
             for row, length in enumerate(lengths):
-                first = max(start, length - WINDOW_QUERIES)
+                first = max(start, length - KEPT_QUERIES)
                 last = min(end, length)
                 if first < last:
-                    offset = WINDOW_QUERIES - length
-                    window[layer, row, :, offset + first : offset + last] = q[row, :, first - start : last - start]
+                    offset = KEPT_QUERIES - length
+                    windows[layer, row, :, offset + first : offset + last] = q[row, :, first - start : last - start]
             return block_causal_attention(
                 q, cache.keys[layer, :, :, :end], cache.values[layer, :, :, :end], start, block_size
             )
@@ -91,7 +88,7 @@ def prefill(
                 last_hidden[row] = hidden[row, length - 1 - start]
     cache.rewind(lengths)
     last_logits = model.body.logits(last_hidden)
-    return Prefix(prompts, lengths, max_new_tokens, cache, window, last_logits, clock.seconds(began, clock.mark()))
+    return Prefix(prompts, lengths, max_new_tokens, cache, windows, last_logits, clock.seconds(began, clock.mark()))
 
 
 def _check(model: LanguageModel, prompts: list[list[int]], max_new_tokens: list[int], chunk: int | None) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mage.method import View
 from mage.selection import top_k
+from mage.view import View
 
 
 @dataclass(frozen=True)

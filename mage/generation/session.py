@@ -14,8 +14,8 @@ from mage.generation.clock import Clock
 from mage.generation.decoding import Decoding
 from mage.generation.prefill import Prefix
 from mage.generation.trace import BlockTrace, Trace
-from mage.method import Forward
 from mage.models.checkpoint import LanguageModel
+from mage.view import Forward
 
 DECIDED = ("", "exact", "sparse", "seed")  # by the number kept for each slot of a canvas
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import torch
 from torch import Tensor
 
 from baselines.dense import Dense
@@ -20,8 +21,9 @@ from mage.generation.decoding import Static
 from mage.generation.engine import Engine
 from mage.generation.session import Generation
 from mage.mage import Mage
-from mage.method import Method, View
+from mage.method import Method, Selection
 from mage.models.checkpoint import LanguageModel
+from mage.view import View
 from tests.conftest import prompt
 
 METHODS: dict[str, Method] = {
@@ -62,7 +64,7 @@ def generate(
 
 
 @matrix
-@pytest.mark.parametrize("budget", [4, 11, 0.25])
+@pytest.mark.parametrize("budget", [4, 11, 0.5])
 def test_indices_are_valid_unique_and_within_the_budget(
     model: LanguageModel, method: Method, budget: int | float
 ) -> None:
@@ -76,7 +78,7 @@ def test_indices_are_valid_unique_and_within_the_budget(
         assert indices.shape[1] in (view.num_kv_heads, view.queries.shape[1])
         for row, length in enumerate(view.lengths):
             # Entries after compression are outside SnapKV's budget; everything else counts.
-            counted = view.prefilled[row] if isinstance(method, SnapKV) else length
+            counted = view.request.prefilled[row] if isinstance(method, SnapKV) else length
             allowed = min(Budget(budget).resolve(length), counted)
             for head in indices[row].tolist():
                 chosen = [index for index in head if index >= 0]
@@ -89,12 +91,18 @@ def test_indices_are_valid_unique_and_within_the_budget(
 
 
 @matrix
-def test_a_budget_of_the_whole_prefix_gives_exactly_the_dense_output(model: LanguageModel, method: Method) -> None:
+def test_rows_within_the_budget_are_exactly_dense(model: LanguageModel, method: Method) -> None:
+    """Two rows with a short prefix, in a batch with one that is really sparse."""
     dense = generate(model, Dense(), 1, LENGTHS)
-    for budget in (1.0, 200):
-        for ours, reference in zip(generate(model, method, budget, LENGTHS), dense):
+    for ours, reference, length in zip(generate(model, method, 66, LENGTHS), dense, LENGTHS):
+        if length < 50:  # the whole answer stays within the budget
             assert ours.tokens == reference.tokens
             assert ours.trace.density == 1.0 and ours.trace.sparse_blocks == 0
+        elif length == 75:
+            assert ours.trace.sparse_blocks > 0
+    for budget in (1.0, 200):
+        for ours, reference in zip(generate(model, method, budget, LENGTHS), dense):
+            assert ours.tokens == reference.tokens and ours.trace.density == 1.0
 
 
 @matrix
@@ -113,24 +121,80 @@ def test_a_second_run_is_the_same(model: LanguageModel, method: Method) -> None:
     assert first.tokens == second.tokens and first.trace.density == second.trace.density
 
 
-@matrix
-def test_density_counts_what_is_read(model: LanguageModel, method: Method) -> None:
-    """Reads per forward from the observed index sets; selection and exact steps can only add to them."""
-    attended: list[float] = []
+# Prefix entries read in one block of T = 4 steps over N = 72 entries at k = 8, a layer, commit left out (E1 of the
+# catalogue: MAGE reads [1.5 N + (T - 1) k]): attention, and what choosing the set reads.
+READS = {
+    "mage": 72 + 36 + 3 * 8,
+    "mage-step-2": 2 * 72 + 36 + 2 * 8,
+    "mage-refresh": 2 * (72 + 36) + 2 * 8,
+    "mage-pages": 72 + 36 + 3 * 8,
+    "oracle": 4 * (36 + 8),
+    "quest": 4 * (18 + 8),  # 18 pages of 4
+    "quest-odd-pages": 4 * (24 + 6),  # 24 pages of 3, two of them fit 8
+    "quest-query-head": 4 * (18 + 2 * 8),  # two query heads a KV head, a set each
+    "snapkv": 36 + 4 * 8,
+    "snapkv-query-aware": 72 + 36 + 3 * 8,
+    "snapkv-query-head": 36 + 4 * 2 * 8,
+    "streaming_llm": 4 * 8,
+    "random": 4 * 8,
+}
 
-    def count(view: View, indices: Tensor | None) -> None:
-        entries = view.lengths[0] if indices is None else float((indices[0] >= 0).sum() / view.num_kv_heads)
-        attended.append(entries)
 
-    trace = generate(model, method, 8, [75], count)[0].trace
-    denoising = sum(attended)
-    total = sum(block.reads for block in trace.blocks)
-    assert total >= denoising
-    if isinstance(method, StreamingLLM | Random):  # no metadata: nothing but attention, and the commits
-        layers, commits = 3, trace.forwards["commit"]
-        prefix = [72, 80, 88][:commits]
-        per_commit = [8 if method.commit == "sparse" else length for length in prefix]
-        assert total == pytest.approx(denoising + layers * sum(per_commit))
+@pytest.mark.parametrize("name", READS)
+def test_density_counts_what_is_read(model: LanguageModel, name: str) -> None:
+    engine = Engine(model, METHODS[name], Static(tokens_per_step=2))
+    prefix = engine.prefill([prompt(72)], [8])
+    block = engine.generate(prefix, Budget(8))[0].trace.blocks[0]
+    assert sum(block.forwards.values()) == 4, "the test needs four steps and no commit"
+    assert block.reads == 3 * READS[name] and block.dense_reads == 3 * 4 * 72
+
+
+def test_a_commit_counts_the_whole_prefix_or_the_set(model: LanguageModel) -> None:
+    reads = {}
+    for commit in ("dense", "sparse"):
+        trace = generate(model, Random(commit=commit), 8, [72])[0].trace
+        assert trace.blocks[0].forwards == {"sparse": 4, "commit": 1}
+        reads[commit] = trace.blocks[0].reads
+    assert reads == {"dense": 3 * (4 * 8 + 72), "sparse": 3 * 5 * 8}
+
+
+def test_sparse_means_less_than_everything(model: LanguageModel) -> None:
+    """SnapKV keeps what follows its window: here all of the prefix, although the budget is smaller."""
+    engine = Engine(model, SnapKV(window=8), Static())
+    prefix = engine.prefill([prompt(72)], [8])
+    trace = engine.generate(prefix, Budget(70), question_starts=[64])[0].trace
+    assert trace.sparse_blocks == 0 and trace.tokens_decided["sparse"] == 0
+
+
+class FirstThree(Random):
+    """A method without a budget that selects for itself: three entries."""
+
+    uses_budget = False
+
+    def select(self, view: View) -> Selection:
+        return Selection(torch.arange(3).expand(view.keys.shape[0], view.num_kv_heads, -1))
+
+
+def test_a_method_may_choose_its_own_size(model: LanguageModel) -> None:
+    trace = generate(model, FirstThree(), 1, [72])[0].trace
+    assert trace.sparse_blocks > 0 and trace.blocks[0].reads == 3 * (4 * 3 + 72)
+
+
+def test_a_set_is_not_carried_into_the_next_block(model: LanguageModel) -> None:
+    """Blocks done in their exact first step commit with the set of that step, never with an older one."""
+    sets: list[Tensor] = []
+    original = Mage.select
+
+    class Recorded(Mage):
+        def select(self, view: View) -> Selection:
+            chosen = original(self, view)
+            sets.append(chosen.indices)
+            return chosen
+
+    engine = Engine(model, Recorded(dense_layers=0, commit="sparse"), Static(tokens_per_step=8))
+    trace = engine.generate(engine.prefill([prompt(72, seed=1)], [24]), Budget(8))[0].trace
+    assert trace.forwards == {"exact": 3, "sparse": 0, "commit": 2} and len(sets) == 3 * len(trace.blocks)
+    assert [block.reads for block in trace.blocks[:2]] == [3 * (length + length / 2 + 8) for length in (72, 80)]
 
 
 @matrix
@@ -174,11 +238,13 @@ def test_options_out_of_range_are_refused(model: LanguageModel, method: Method) 
         (lambda: Quest(page_size=0), "page_size=0"),
         (lambda: Quest(share="layer"), "share=layer"),
         (lambda: SnapKV(window=0), "window=0"),
+        (lambda: SnapKV(window=129), r"window=129 .*1 to 128"),
+        (lambda: Mage(commit="sparse", select_step=2), "commit=sparse needs"),
         (lambda: SnapKV(kernel=4), "kernel=4"),
         (lambda: StreamingLLM(sinks=-1), "sinks=-1"),
         (lambda: Oracle(reduction="sum"), "reduction=sum"),
-        (lambda: Quest().check_budget(Budget(8)), "budget=8 is less than one page"),
-        (lambda: Mage(page_size=16).check_budget(Budget(8)), "budget=8 is less than one page"),
+        (lambda: Quest().check_budget(Budget(8)), "budget of 8 tokens is less than one page"),
+        (lambda: Mage(page_size=16).check_budget(Budget(8)), "budget of 8 tokens is less than one page"),
         (lambda: Budget(0), "budget=0"),
         (lambda: Budget(1.5), r"budget=1\.5"),
         (lambda: Budget(True), "budget=True"),

@@ -11,49 +11,67 @@ from baselines.quest import Quest
 from baselines.random import Random
 from baselines.snapkv import SnapKV
 from baselines.streaming_llm import StreamingLLM
+from mage.errors import UserError
 from mage.mage import Mage
-from mage.method import Forward, View
+from mage.method import Method
 from mage.selection import top_k, top_pages
+from mage.view import KEPT_QUERIES, Forward, Request, View
 
 HEAD_DIM = 8
 # batch, KV heads, query group, rows: the paper's own setting (one query, one head), and a block that shares one set
 SHAPES = [(1, 1, 1, 1), (2, 2, 3, 4)]
 
 
-def make_view(shape: tuple[int, int, int, int], prefix: int = 40, budget: int = 12, **changes: object) -> View:
+def make_view(
+    shape: tuple[int, int, int, int],
+    prefix: int = 40,
+    budget: int = 12,
+    forward: Forward = Forward(1, 1),  # noqa: B008 - frozen
+    layer: int = 0,
+    **request: object,
+) -> View:
+    """Random tensors of one layer; `request` replaces fields of the request."""
     batch, kv_heads, group, rows = shape
     torch.manual_seed(1)
+    queries = torch.randn(batch, kv_heads * group, rows, HEAD_DIM)
+    keys = torch.randn(batch, kv_heads, prefix, HEAD_DIM) * 2
+    block_keys = torch.randn(batch, kv_heads, rows, HEAD_DIM)
     fields: dict[str, object] = {
-        "forward": Forward(1, 1),
-        "layer": 0,
-        "scale": HEAD_DIM**-0.5,
         "block_size": 4,
-        "queries": torch.randn(batch, kv_heads * group, rows, HEAD_DIM),
-        "keys": torch.randn(batch, kv_heads, prefix, HEAD_DIM) * 2,
-        "block_keys": torch.randn(batch, kv_heads, rows, HEAD_DIM),
-        "mask": None,
-        "prompt_rows": torch.zeros(batch, rows, dtype=torch.bool),
-        "budgets": [budget] * batch,
-        "lengths": [prefix] * batch,
         "prefilled": [prefix] * batch,
         "question_starts": [prefix] * batch,
-        "window": torch.randn(batch, kv_heads * group, 16, HEAD_DIM),
+        "windows": torch.randn(2, batch, kv_heads * group, KEPT_QUERIES, HEAD_DIM),
         "example_ids": [str(row) for row in range(batch)],
         "seed": 0,
     }
-    return View(**(fields | changes))  # type: ignore[arg-type]
+    return View(
+        request=Request(**(fields | request)),  # type: ignore[arg-type]
+        forward=forward,
+        layer=layer,
+        scale=HEAD_DIM**-0.5,
+        queries=queries,
+        keys=keys,
+        block_keys=block_keys,
+        mask=None,
+        prompt_rows=torch.zeros(batch, rows, dtype=torch.bool),
+        budgets=[budget] * batch,
+        lengths=[prefix] * batch,
+    )
 
 
-def naive_mass(view: View, batch: int, head: int) -> Tensor:
-    """Mean over the rows of one KV head of softmax(q . [prefix, block]) on the prefix, one row at a time."""
+def naive_rows(view: View, batch: int, head: int, denominator: str = "prefix+block") -> Tensor:
+    """softmax(q . keys) on the prefix for each row that shares one KV head, one row at a time: `[rows, prefix]`."""
     group = view.queries.shape[1] // view.num_kv_heads
-    keys = torch.cat((view.keys[batch, head], view.block_keys[batch, head]))
-    rows = [
-        torch.softmax(keys @ view.queries[batch, head * group + g, r] * view.scale, 0)[: view.keys.shape[2]]
-        for g in range(group)
-        for r in range(view.queries.shape[2])
-    ]
-    return torch.stack(rows).mean(0)
+    keys = view.keys[batch, head]
+    if denominator == "prefix+block":
+        keys = torch.cat((keys, view.block_keys[batch, head]))
+    return torch.stack(
+        [
+            torch.softmax(keys @ view.queries[batch, head * group + g, r] * view.scale, 0)[: view.keys.shape[2]]
+            for g in range(group)
+            for r in range(view.queries.shape[2])
+        ]
+    )
 
 
 def chosen(method: SnapKV, view: View) -> set[int]:
@@ -67,13 +85,61 @@ def best(scores: Tensor, count: int) -> set[int]:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("method", [Mage(), Oracle()], ids=["mage", "oracle"])
-def test_top_k_of_the_mean_mass(shape: tuple[int, int, int, int], method: Mage | Oracle) -> None:
+@pytest.mark.parametrize("denominator", ["prefix+block", "prefix"])
+@pytest.mark.parametrize("reduction", ["mean", "max", "mean_query"])
+@pytest.mark.parametrize("method", ["mage", "oracle"])
+def test_top_k_of_the_reduced_mass(
+    shape: tuple[int, int, int, int], denominator: str, reduction: str, method: str
+) -> None:
     view = make_view(shape)
-    indices = method.select(view).indices
+    view.block_keys *= 4.0  # the denominators must differ between rows for the choice to matter
+    if method == "mage":
+        selection = Mage(reduction=reduction, denominator=denominator).select(view)
+    else:
+        selection = Oracle(reduction=reduction).select(view)
+        denominator = "prefix+block"
+    assert selection.metadata_tokens == [20.0] * shape[0]  # every key once, no value: half of 40
+    group = shape[2]
     for b in range(shape[0]):
         for h in range(shape[1]):
-            assert set(indices[b, h].tolist()) == best(naive_mass(view, b, h), 12)
+            rows = naive_rows(view, b, h, denominator)
+            if reduction == "mean_query":
+                scores = view.keys[b, h] @ view.queries[b, h * group : (h + 1) * group].flatten(0, 1).mean(0)
+            else:
+                scores = rows.mean(0) if reduction == "mean" else rows.amax(0)
+            assert set(selection.indices[b, h].tolist()) == best(scores, 12)
+
+
+def test_the_reductions_choose_differently() -> None:
+    view = make_view((2, 2, 3, 4))
+    view.block_keys *= 4.0
+    options = [{}, {"reduction": "max"}, {"reduction": "mean_query"}, {"denominator": "prefix"}]
+    chosen_sets = [Mage(**option).select(view).indices.tolist() for option in options]  # type: ignore[arg-type]
+    assert all(a != b for i, a in enumerate(chosen_sets) for b in chosen_sets[:i])
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (Mage(), "Asssss"),
+        (Mage(select_step=3), "eeAsss"),
+        (Mage(refresh_every=2), "AsAsAs"),
+        (Mage(select_step=2, refresh_every=3), "eAssAs"),
+        (Oracle(), "BBBBBB"),
+        (Quest(), "BBBBBB"),
+        (Random(), "Bsssss"),
+        (StreamingLLM(), "Bsssss"),
+        (SnapKV(), "Bsssss"),
+        (SnapKV(query_aware=True), "Asssss"),
+    ],
+    ids=str,
+)
+def test_when_a_method_selects(method: Method, expected: str) -> None:
+    """e: exact; A: exact, then select; B: select, then sparse; s: sparse with the set of before."""
+    letters = {(True, None): "e", (True, "after"): "A", (False, "before"): "B", (False, None): "s"}
+    plans = [method.plan(Forward(1, step)) for step in range(1, 7)]
+    assert "".join(letters[plan.exact, plan.select] for plan in plans) == expected
+    assert method.plan(Forward(1, 7, commit=True)).exact == (method.commit == "dense")
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -82,7 +148,7 @@ def test_mage_pages_have_the_highest_summed_mass(shape: tuple[int, int, int, int
     indices = Mage(page_size=4).select(view).indices
     for b in range(shape[0]):
         for h in range(shape[1]):
-            pages = best(naive_mass(view, b, h).view(-1, 4).sum(1), 3)
+            pages = best(naive_rows(view, b, h).mean(0).view(-1, 4).sum(1), 3)
             assert set(indices[b, h].tolist()) == {4 * page + i for page in pages for i in range(4)}
 
 
@@ -131,7 +197,9 @@ def test_snapkv_keeps_the_window_and_the_best_pooled_entries(share: str) -> None
             rows = []
             for i, position in enumerate(range(36, 40)):
                 seen = (position // 4 + 1) * 4  # block-causal: up to the end of the row's own block
-                logits = view.keys[0, h, :seen] @ view.window[0, 3 * h + g, 12 + i] * view.scale
+                logits = (
+                    view.keys[0, h, :seen] @ view.request.windows[0, 0, 3 * h + g, KEPT_QUERIES - 4 + i] * view.scale
+                )
                 rows.append(torch.nn.functional.pad(torch.softmax(logits, 0), (0, 40 - seen)))
             scores.append(torch.stack(rows).mean(0))
 
@@ -152,13 +220,26 @@ def test_snapkv_that_may_not_see_the_question_keeps_what_follows() -> None:
     blind = chosen(SnapKV(window=4), view)
     assert set(range(28, 40)) <= blind and len(blind) == 12 + 8
     changed = make_view((1, 1, 1, 4), question_starts=[32])
-    changed.window[:, :, 8:] = 9.0  # the queries of positions 32..39
+    changed.request.windows[:, :, :, -8:] = 9.0  # the queries of positions 32..39
     assert chosen(SnapKV(window=4), changed) == blind
     aware = chosen(SnapKV(window=4, query_aware=True), changed)
     assert aware != chosen(SnapKV(window=4, query_aware=True), view) and len(aware) == 12
 
 
-def test_query_aware_snapkv_looks_through_the_prompt_tail() -> None:
+def test_query_aware_snapkv_scores_with_the_prompt_tail() -> None:
+    view = make_view((1, 1, 2, 4))
+    view.prompt_rows[0, :3] = True
+    keys = torch.cat((view.keys[0, 0], view.block_keys[0, 0, :3]))  # of the block, only the prompt's
+    rows = [torch.softmax(keys @ view.queries[0, g, r] * view.scale, 0)[:40] for g in range(2) for r in range(3)]
+    rows += [torch.softmax(keys[:40] @ view.request.windows[0, 0, g, -1] * view.scale, 0) for g in range(2)]
+    scores = torch.stack(rows).mean(0)
+    # A window of four: three rows of the block, and one prefix entry, which is kept whatever its score.
+    expected = best(scores[:39], 11) | {39}
+    assert chosen(SnapKV(window=4, kernel=1, query_aware=True), view) == expected
+    assert chosen(SnapKV(window=3, kernel=1, query_aware=True), view) == best(torch.stack(rows[:6]).mean(0), 12)
+
+
+def test_query_aware_snapkv_depends_on_the_prompt_tail_alone() -> None:
     view = make_view((1, 1, 2, 4))
     view.prompt_rows[0, :2] = True
     changed = make_view((1, 1, 2, 4))
@@ -200,5 +281,7 @@ def test_top_k_of_ragged_rows() -> None:
 def test_top_pages_never_exceeds_the_budget_or_the_row() -> None:
     scores = torch.tensor([[[1.0, 2.0, 3.0]]])
     assert top_pages(scores, 4, [9], [10]).tolist() == [[[4, 5, 6, 7, 8, 9, -1, -1]]]
-    assert top_pages(scores, 4, [3], [10]).tolist() == [[[]]]
+    with pytest.raises(UserError, match="3 tokens is less than one page"):
+        top_pages(scores, 4, [3], [10])
+    assert top_pages(scores, 4, [3], [3]).tolist() == [[[0, 1, 2, -1]]]
     assert top_pages(scores, 4, [10], [10]).tolist() == [[[*range(10), -1, -1]]]

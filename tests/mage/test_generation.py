@@ -14,6 +14,7 @@ from mage.generation.decoding import Decoding, Sequential, Static, Threshold
 from mage.generation.engine import Engine
 from mage.generation.session import Generation
 from mage.models.checkpoint import LanguageModel
+from mage.view import Forward, Request
 from tests.conftest import prompt
 
 BLOCK = 8
@@ -84,11 +85,8 @@ def test_cached_logits_equal_the_rows_of_a_full_forward(model: LanguageModel) ->
     tokens = prompt(4 * BLOCK)
     engine = Engine(model, Dense(), Static())
     prefix = engine.prefill([tokens[: 3 * BLOCK]], [BLOCK])
-    fields = {"windows": prefix.window, "block_size": BLOCK, "prefilled": prefix.lengths}
-    fields |= {"question_starts": [24], "example_ids": ["0"], "seed": 0}
-    attention = BlockAttention(Dense(), prefix.cache, fields, shadow=False, observer=None)
-    from mage.method import Forward
-
+    request = Request(BLOCK, prefix.lengths, [24], prefix.windows, ["0"], 0)
+    attention = BlockAttention(Dense(), prefix.cache, request, shadow=False, observer=None)
     block = torch.tensor([tokens[3 * BLOCK :]])
     attention.begin(Forward(1, 1), prefix.lengths, torch.zeros_like(block, dtype=torch.bool), lambda: 0.0)
     with torch.no_grad():
@@ -106,7 +104,7 @@ def test_chunked_prefill_equals_one_pass(model: LanguageModel, chunk: int) -> No
     for row, length in enumerate(whole.lengths):
         for a, b in ((whole.cache.keys, parts.cache.keys), (whole.cache.values, parts.cache.values)):
             torch.testing.assert_close(a[:, row, :, :length], b[:, row, :, :length], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(whole.window, parts.window, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(whole.windows, parts.windows, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(whole.last_logits, parts.last_logits, atol=1e-4, rtol=1e-4)
 
 
@@ -145,7 +143,7 @@ def rigged(model: LanguageModel, favourite: int) -> LanguageModel:
         body.lm_head.weight.zero_()
         body.lm_head.weight[favourite, 0] = 5.0
         body.model.embed_tokens.weight[:, 0] = 40.0  # dominates the residual stream
-    return LanguageModel(body, model.spec, model.tokenizer, "rigged")
+    return LanguageModel(body, model.spec, model.tokenizer)
 
 
 @pytest.mark.parametrize(

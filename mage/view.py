@@ -1,0 +1,115 @@
+"""What a method sees of one layer when it selects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from mage.attention.reference import attention_mass, group_rows, masked_scores
+
+Reduction = Literal["mean", "max", "mean_query"]
+Denominator = Literal["prefix+block", "prefix"]
+
+# Queries of the last prefilled positions that every prefill keeps, so that methods which look at them can share it.
+KEPT_QUERIES = 128
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Which forward of a generation this is: block and denoising step, both counted from 1.
+
+    A commit forward has `commit=True` and the step number after the last denoising step.
+    """
+
+    block: int
+    step: int
+    commit: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is fixed for one generation of a batch.
+
+    `prefilled[row]`: prefix entries that the prefill wrote. `question_starts[row]`: where the question starts in the
+    prompt. `windows` `[layers, batch, heads, KEPT_QUERIES, head_dim]`: rotated queries of the last prefilled
+    positions, the last one at the end. `example_ids`, `seed`: for methods that draw at random.
+    """
+
+    block_size: int
+    prefilled: list[int]
+    question_starts: list[int]
+    windows: Tensor
+    example_ids: list[str]
+    seed: int
+
+    @property
+    def num_layers(self) -> int:
+        """The number of layers of the model."""
+        return self.windows.shape[0]
+
+
+@dataclass
+class View:
+    """One layer in one forward.
+
+    `queries` `[batch, heads, rows, d]` and `block_keys` `[batch, kv_heads, rows, d]` of the current block; `keys`
+    `[batch, kv_heads, prefix, d]` of the prefix, all rotated; `mask` `[batch, 1, 1, prefix]`, True where valid, or
+    None when all rows are equally long. `prompt_rows` `[batch, rows]`: positions of the block that hold prompt
+    tokens. `budgets[row]`: tokens allowed. `lengths[row]`: prefix entries. `lse_prefix`, `lse_block`
+    `[batch, kv_heads, group * rows]`: from the exact attention of this forward, when it ran. `state`: the method's
+    own, per layer, alive for one generation.
+    """
+
+    request: Request
+    forward: Forward
+    layer: int
+    scale: float
+    queries: Tensor
+    keys: Tensor
+    block_keys: Tensor
+    mask: Tensor | None
+    prompt_rows: Tensor
+    budgets: list[int]
+    lengths: list[int]
+    lse_prefix: Tensor | None = None
+    lse_block: Tensor | None = None
+    state: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_kv_heads(self) -> int:
+        """The number of KV heads of the layer."""
+        return self.keys.shape[1]
+
+    @property
+    def grouped_queries(self) -> Tensor:
+        """The block's queries by KV head, `[batch, kv_heads, group * rows, d]`."""
+        return group_rows(self.queries, self.num_kv_heads)
+
+    def probabilities(self, denominator: Denominator = "prefix+block") -> Tensor:
+        """Return the attention probability of every prefix key for every row, `[batch, kv_heads, rows, prefix]` with
+        `group * block size` rows.
+
+        Uses the log-sum-exp of the exact attention where that ran in this forward, else computes it.
+        """
+        q = self.grouped_queries
+        lse_prefix, lse_block = self.lse_prefix, self.lse_block
+        if lse_prefix is None or lse_block is None:
+            lse_prefix = masked_scores(q, self.keys, self.scale, self.mask).logsumexp(-1)
+            lse_block = masked_scores(q, self.block_keys, self.scale, None).logsumexp(-1)
+        lse = torch.logaddexp(lse_prefix, lse_block) if denominator == "prefix+block" else lse_prefix
+        return attention_mass(q, self.keys, lse, self.scale, self.mask)
+
+    def mass(self, reduction: Reduction = "mean", denominator: Denominator = "prefix+block") -> Tensor:
+        """Return one score per prefix key and KV head, `[batch, kv_heads, prefix]`: the attention mass of the block.
+
+        `mean` and `max` reduce the probabilities over the `query group * block size` rows that must share one set
+        (MAGE, section "the algorithm": alpha is the mean). `mean_query` averages the queries first, then scores once.
+        """
+        if reduction == "mean_query":
+            query = self.grouped_queries.mean(2, keepdim=True)
+            return masked_scores(query, self.keys, self.scale, self.mask).softmax(-1)[:, :, 0]
+        probabilities = self.probabilities(denominator)
+        return probabilities.mean(2) if reduction == "mean" else probabilities.amax(2)
