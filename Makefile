@@ -13,6 +13,7 @@ $(INSTALLED): pyproject.toml
 
 demo: $(INSTALLED)
 	$(BIN)/python run.py -m +experiment=demo
+	$(BIN)/python run.py -m +experiment=demo runner=recall method=mage,quest budget=64 examples=10
 	$(BIN)/python -m analysis outputs/demo
 
 test: $(INSTALLED)
@@ -23,10 +24,12 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# A small fresh sweep against the committed reference: exit status 1 when accuracy fell anywhere.
+# A small sweep, fresh each time, against the committed reference: exit status 1 when accuracy fell anywhere.
 regression: $(INSTALLED)
-	$(BIN)/python run.py -m +experiment=ci
-	$(BIN)/python -m analysis.regression outputs/ci --against outputs/reference/demo.json --allow-missing
+	results=$$(mktemp -d) && \
+	$(BIN)/python run.py -m +experiment=ci output_dir=$$results && \
+	$(BIN)/python -m analysis.regression $$results/ci --against outputs/reference/demo.json --allow-missing && \
+	rm -r $$results
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

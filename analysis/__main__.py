@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    for note in results.notes:
+        print(f"note: {note}", file=sys.stderr)
     for table in (table for section in sections for table in section.tables if table.name.startswith("accuracy-")):
         print(f"{table.caption}\n\n{table.markdown()}\n")
     failed = int((results.cells.status != "done").sum())

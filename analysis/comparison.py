@@ -47,7 +47,8 @@ Values = dict[str, dict[str, float]]
 class Comparison:
     """`points` has one row for each (setting, method, budget), seeds pooled.
 
-    A row holds status, n, scores with intervals, paired differences to dense, and the mean of every metric.
+    A row holds status, n, scores with intervals, paired differences to dense, and the mean of every metric. Where one
+    side of a difference answered more examples, it is over those that both answered.
     A failed point has a status and no numbers.
     """
 
@@ -74,7 +75,7 @@ class OrderCheck:
 
 
 def compare(results: Results) -> Comparison:
-    """Raises UserError when the cells of one setting answered different examples."""
+    """Raises UserError when two cells of one setting answered different examples, not the same and more."""
     cells = results.cells[results.cells.runner == "evaluate"]
     if cells.empty:
         raise UserError("no record of runner=evaluate in these folders: there is no accuracy to compare")
@@ -97,7 +98,7 @@ def compare(results: Results) -> Comparison:
         point = tuple(row[c] for c in POINT)
         baseline = (*point[: len(SETTING)], BASELINE, "")
         if row["status"] == "done" and point != baseline and baseline in values:
-            row |= _against(point, values[point], values[baseline])
+            row |= _against(*_common(point, baseline, values))
     points = pd.DataFrame(rows)
     if "n" in points:
         points["n"] = points["n"].astype("Int64")
@@ -114,8 +115,8 @@ def order_checks(comparison: Comparison) -> list[OrderCheck]:
         chain = [(*setting, BASELINE, "")] if (*setting, BASELINE, "") in comparison.values else []
         chain += [(*setting, CEILING, label) for label in whole.sort_values("budget", ascending=False).budget_label]
         for larger, smaller in pairwise(chain):
-            exact = [comparison.values[point]["exact"] for point in (smaller, larger)]
-            difference = paired_difference(exact[0], exact[1])
+            ours, theirs = _common(smaller, larger, comparison.values)
+            difference = paired_difference(ours["exact"], theirs["exact"])
             checks.append(OrderCheck(setting, _name(larger), _name(smaller), difference))
     return checks
 
@@ -140,6 +141,7 @@ def _summary(frame: pd.DataFrame) -> dict[str, float]:
         row |= {score: mean.mean, f"{score}_low": mean.low, f"{score}_high": mean.high}
     prefix = frame.prefix_tokens.to_numpy(dtype=np.float64)
     budget = frame.budget_tokens.to_numpy(dtype=np.float64, na_value=math.nan)
+    row["truncated_examples"] = int((frame.truncated_tokens > 0).sum())
     row["nominal_density"] = float(np.minimum(1, budget / np.maximum(prefix, 1)).mean())
     return row
 
@@ -151,13 +153,24 @@ def _mean_metrics(group: pd.DataFrame, answered: Mapping[Any, pd.DataFrame]) -> 
     return {m: float(np.average(group[m].to_numpy(dtype=np.float64), weights=weights)) for m in present}
 
 
-def _against(point: Key, ours: Values, dense: Values) -> dict[str, float]:
+def _common(point: Key, baseline: Key, values: Mapping[Key, Values]) -> tuple[Values, Values]:
+    """The values of both on the examples of the smaller one."""
+    ours, theirs = values[point], values[baseline]
+    common = ours["exact"].keys() & theirs["exact"].keys()
+    if len(common) < min(len(ours["exact"]), len(theirs["exact"])):
+        odd = min(ours["exact"].keys() ^ theirs["exact"].keys())
+        raise UserError(
+            f"{_name(point)} and {_name(baseline)} on {' '.join(point[:4])} cannot be paired: they answered different "
+            f"examples, {odd!r} stands on one side only"
+        )
+    first, second = ({s: {i: v for i, v in side[s].items() if i in common} for s in SCORES} for side in (ours, theirs))
+    return first, second
+
+
+def _against(ours: Values, dense: Values) -> dict[str, float]:
     row: dict[str, float] = {}
     for score in SCORES:
-        try:
-            difference = paired_difference(ours[score], dense[score])
-        except ValueError as error:
-            raise UserError(f"{_name(point)} and dense on {' '.join(point[:4])} cannot be paired: {error}") from error
+        difference = paired_difference(ours[score], dense[score])
         row[f"{score}_difference"] = difference.mean
         row[f"{score}_difference_low"] = difference.low
         row[f"{score}_difference_high"] = difference.high

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
+from analysis.duplicates import note, superseded
 from analysis.variants import name_variants
+from mage.budget import Budget
 from mage.errors import UserError
 from runners.record import CellRecord, ExampleResult, RecallResult
 
@@ -27,22 +29,28 @@ class Results:
     `cells` has one row a record: labels, status, metrics, and the record itself as `record`; its index is the cell's
     number. `examples` has one row an answered example (runner=evaluate), `recall` one row for each example, block,
     step and layer (runner=recall); both name their cell's number in the column `cell`.
-    `unfinished` are folders that hold no record.json: cells in flight, or killed.
+    `unfinished` are folders that hold no record.json: cells in flight, or killed. `notes` are lines for the reader
+    about what was left out.
     """
 
     cells: pd.DataFrame
     examples: pd.DataFrame
     recall: pd.DataFrame
     unfinished: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def load(folders: Sequence[Path]) -> Results:
-    """Reads and validates all cells of the experiments in `folders`. Raises UserError."""
+    """Reads and validates all cells of the experiments in `folders`. Raises UserError.
+
+    Where a cell was computed again with more examples, the larger one is kept and a note says so.
+    """
     cells: list[dict[str, Any]] = []
     examples: list[dict[str, Any]] = []
     recall: list[dict[str, Any]] = []
     unfinished: list[str] = []
     owner: dict[str, Path] = {}
+    ids: dict[int, list[str]] = {}
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder of results")
@@ -57,18 +65,22 @@ def load(folders: Sequence[Path]) -> Results:
             owner[record.identity] = cell
             number = len(cells)
             cells.append(_cell_row(record, cell))
+            ids[number] = [row.id for row in rows]
             for row in rows:
                 if isinstance(row, RecallResult):
-                    recall += [{"cell": number, **row.model_dump(exclude={"rows"}), **dict(r)} for r in row.rows]
+                    recall += [{"cell": number, **row.model_dump(exclude={"rows"}), **vars(r)} for r in row.rows]
                 else:
                     examples.append({"cell": number, **dict(row)})
     if not cells:
         raise UserError(f"no record.json in any folder below {', '.join(map(str, folders))}")
+    named = name_variants(pd.DataFrame(cells))
+    left_out = superseded(named, ids)
     return Results(
-        name_variants(pd.DataFrame(cells)),
-        pd.DataFrame(examples, columns=["cell", *ExampleResult.model_fields]),
-        pd.DataFrame(recall),
+        named.drop(index=list(left_out)),
+        pd.DataFrame([r for r in examples if r["cell"] not in left_out], columns=["cell", *ExampleResult.model_fields]),
+        pd.DataFrame([r for r in recall if r["cell"] not in left_out]),
         tuple(unfinished),
+        (note(named, left_out),) if left_out else (),
     )
 
 
@@ -151,7 +163,5 @@ def budget_unit(budget: float | None) -> str:
 
 
 def budget_label(budget: float | None) -> str:
-    """A budget as a column head: tokens as they are, a share of the prefix in per cent, nothing for none."""
-    if budget is None:
-        return ""
-    return f"{100 * budget:g} %" if isinstance(budget, float) else str(budget)
+    """A budget as a column head: `64` tokens, `5%` of the prefix, nothing for none."""
+    return "" if budget is None else Budget(budget).label

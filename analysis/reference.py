@@ -1,4 +1,4 @@
-"""A reference for the regression gate: the score of every example of every cell in one small JSON file."""
+"""A reference for the regression gate: score and exact match of every example of every cell in one JSON file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from analysis.frame import Results, budget_label, load
+from analysis.variants import flat
 from mage.errors import UserError
-from runners.record import Environment
+from runners.record import CellRecord, Environment
 
 FILE = "reference.json"
 DECIMALS = 4
+MODEL_SETTINGS = ("block_size", "alignment", "dtype")
+
+Labels = tuple[str, str, str, str, str, str]
+"""Model, method, budget label, task, decoding, question."""
 
 
 class ExampleSet(BaseModel):
@@ -27,7 +32,11 @@ class ExampleSet(BaseModel):
 
 
 class ReferenceCell(BaseModel):
-    """A cell, and its scores (0 to 1) in the order of the ids of its set. A failed cell has none."""
+    """A cell, and its scores (0 to 1) and exact matches in the order of the ids of its set. A failed cell has none.
+
+    `settings` are the options that decide what was measured, by dotted field. Weights and code are none of them:
+    the gate is there to judge these.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     model: str
@@ -39,12 +48,14 @@ class ReferenceCell(BaseModel):
     seed: int
     identity: str
     status: str
+    settings: dict[str, str]
     examples: int
     scores: list[float]
+    exact: list[bool]
 
     @property
-    def point(self) -> tuple[str, ...]:
-        """What the gate compares; seeds of one point are pooled."""
+    def labels(self) -> Labels:
+        """The names of the cell's choices, without its seed."""
         return (self.model, self.method, budget_label(self.budget), self.task, self.decoding, self.question)
 
 
@@ -66,8 +77,10 @@ class Reference(BaseModel):
         for cell in self.cells:
             if not 0 <= cell.examples < len(self.sets):
                 raise ValueError(f"cell {cell.identity} names set {cell.examples} of {len(self.sets)}")
-            if cell.status == "done" and len(cell.scores) != len(self.sets[cell.examples].ids):
-                raise ValueError(f"cell {cell.identity} has {len(cell.scores)} scores for its examples")
+            for name in ("scores", "exact"):
+                count = len(getattr(cell, name))
+                if cell.status == "done" and count != len(self.sets[cell.examples].ids):
+                    raise ValueError(f"cell {cell.identity} has {count} {name} for its examples")
         return self
 
     def write(self, path: Path) -> None:
@@ -84,6 +97,7 @@ class Reference(BaseModel):
 def _compact(entry: dict[str, Any]) -> str:
     if "scores" in entry:
         entry["scores"] = [int(s) if s in (0, 1) else s for s in entry["scores"]]
+        entry["exact"] = [int(e) for e in entry["exact"]]
     return json.dumps(entry, separators=(",", ":"))
 
 
@@ -102,18 +116,30 @@ def reference_of(results: Results, command: str) -> Reference:
         record = cell.record
         written.append(
             ReferenceCell(
-                **{field: cell[field] for field in ("model", "method", "task", "decoding", "question")},
-                budget=record.labels.budget,
-                seed=record.labels.seed,
+                **record.labels.model_dump(exclude={"runner"}),
                 identity=record.identity,
                 status=record.status,
+                settings=settings_of(record),
                 examples=sets.setdefault(key, len(sets)),
                 scores=[round(float(s), DECIMALS) for s in rows.score],
+                exact=[bool(e) for e in rows.exact],
             )
         )
     first = min((r.environment for r in cells.record), key=lambda e: e.started)
     shared = [ExampleSet(ids=list(ids), digests=list(digests)) for ids, digests in sets]
     return Reference(command=command, environment=first, sets=shared, cells=written)
+
+
+def settings_of(record: CellRecord) -> dict[str, str]:
+    """Everything in a record's config that decides what is measured, but for weights and what its labels say."""
+    config = record.config
+    model = config.get("model", {})
+    kept = {
+        "model": {field: model[field] for field in MODEL_SETTINGS if field in model},
+        **{part: config.get(part, {}) for part in ("method", "task", "decoding")},
+        "seed": record.labels.seed,
+    }
+    return {field: value for field, value in flat(kept).items() if not field.endswith((".name", ".question"))}
 
 
 def read_reference(path: Path) -> Reference:

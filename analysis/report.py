@@ -17,7 +17,7 @@ from analysis.figures.density import density_by_budget
 from analysis.figures.heatmap import grid_examples, needle_heatmap
 from analysis.figures.recall import recall_by_step, recall_rows
 from analysis.frame import Results
-from analysis.ordering import budget_order
+from analysis.ordering import budget_order, method_order
 from analysis.samples import samples_table
 from analysis.table import Table, accuracy_table, cells_table
 
@@ -44,7 +44,7 @@ def write_report(results: Results, title: str, score: str, folder: Path) -> list
         comparison = compare(results)
         sections += _accuracy_sections(results, comparison, score, folder / "figures")
         sections += [_order_section(comparison), Section("All cells", tables=[cells_table(comparison)])]
-    sections += [_recall_section(results, folder / "figures"), _failures(results)]
+    sections += [*_recall_sections(results, folder / "figures"), _failures(results)]
     if len(results.examples):
         sections.append(Section("Sample predictions", tables=[samples_table(results)]))
     sections = [s for s in sections if s.lines or s.figures or s.tables]
@@ -73,6 +73,7 @@ def _overview(results: Results) -> Section:
         "paired by example. Where all examples of a cell agree the interval has no width: n flawless examples still "
         "allow an error rate of about 3/n.",
     ]
+    lines += [f"{note}." for note in results.notes]
     if results.unfinished:
         lines.append(f"Not finished and left out ({len(results.unfinished)}): {', '.join(results.unfinished)}.")
     return Section("What was run", lines)
@@ -146,15 +147,21 @@ def _order_section(comparison: Comparison) -> Section:
     return section
 
 
-def _recall_section(results: Results, folder: Path) -> Section:
-    section = Section("Recall of the step-1 selection")
+def _recall_sections(results: Results, folder: Path) -> list[Section]:
+    """One section a method, which says when the method selects."""
     rows = recall_rows(results)
-    if len(rows):
-        for key, own in rows.groupby(["model", "task", "decoding", "question", "method"]):
-            name = ", ".join(map(str, key))
-            figures = recall_by_step(own, folder, f"recall-{slug(*map(str, key))}")
-            section.figures += _captioned(figures, f"{name}: recall of each step's exact top-k by the selection.")
-    return section
+    sections: dict[str, Section] = {}
+    for key, own in rows.groupby(["model", "task", "decoding", "question", "method"]) if len(rows) else ():
+        *setting, method = map(str, key)
+        selection = "step-1 selection" if own.selects_once.all() else "selection"
+        section = sections.setdefault(method, Section(f"Recall of the {selection} by {method}"))
+        figures = recall_by_step(own, folder, f"recall-{slug(*setting, method)}")
+        section.figures += _captioned(
+            figures,
+            f"{', '.join([*setting, method])}: share of each step's exact top-k that the {selection} holds. "
+            "Black: mean of the layers shown, every example weighing the same, with its 95 % interval.",
+        )
+    return [sections[method] for method in method_order(sections)]
 
 
 def _failures(results: Results) -> Section:

@@ -29,10 +29,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
-
 
 @lru_cache(maxsize=4)
 def resample_counts(size: int, resamples: int, seed: int) -> NDArray[np.uint8]:

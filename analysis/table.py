@@ -98,6 +98,25 @@ def accuracy_caption(setting: Key, points: pd.DataFrame, score: str) -> str:
         f"{task}, model {model}, by KV budget in tokens or in % of the prefix: {what} in %, in brackets the 95 % "
         f"interval of the paired difference to dense in points; {MARK} {mark}; {HOLE} no result. "
         f"{count} examples a cell, decoding {how}, question in the {where}, dense layers: {layers or 'not recorded'}."
+        f"{_pairing(sizes)}{_truncation(points)}"
+    )
+
+
+def _pairing(sizes: list[int]) -> str:
+    if len(sizes) < 2:
+        return ""
+    return " Where dense answered more examples than a cell, or fewer, the difference is over those of both."
+
+
+def _truncation(points: pd.DataFrame) -> str:
+    """Says that prompts were cut to what the model can hold: their answer may have stood in what was cut."""
+    cut = points[points.truncated_examples > 0] if "truncated_examples" in points else points.iloc[:0]
+    if cut.empty:
+        return ""
+    most = max((row for _, row in cut.iterrows()), key=lambda row: float(row.truncated_examples / row.n))
+    return (
+        f" Truncated: prompts that exceed the model's positions lost their front in {len(cut)} of {len(points)} cells, "
+        f"in up to {most.truncated_examples:.0f} of {most.n:.0f} examples."
     )
 
 
@@ -129,7 +148,7 @@ def cells_table(comparison: Comparison) -> Table:
         "points; p of McNemar's exact test; density: KV entries read over those of a dense run, in %; sparse tokens: "
         "share of tokens decided in sparse steps, sparse blocks: share of blocks that ran any, in %; forwards per "
         "block; mean seconds an example; generated tokens a second up to the stop token. "
-        f"{HOLE} no result."
+        f"{HOLE} no result.{_truncation(points)}"
     )
     return Table("cells", caption, pd.DataFrame([_cells_row(p) for _, p in points.iterrows()]), points)
 

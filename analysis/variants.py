@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from mage.errors import UserError
 from runners.record import CellLabels
 
 SECTIONS = ("model", "method", "task", "decoding")
@@ -19,7 +19,7 @@ def name_variants(cells: pd.DataFrame) -> pd.DataFrame:
     """Adds the options that differ to the labels: `mage` with two values of `commit` becomes `mage (commit=sparse)`.
 
     Looks at the config section of each label, for instance at `config.method` of all cells whose method is `mage`.
-    Raises UserError when cells still share all labels, with the fields in which they differ.
+    The names tell the cells of one report apart. The regression gate compares options, not names.
     """
     named = cells.copy()
     configs: dict[Any, dict[str, Any]] = {number: r.config for number, r in zip(cells.index, cells.record, strict=True)}
@@ -29,32 +29,28 @@ def name_variants(cells: pd.DataFrame) -> pd.DataFrame:
             for number, text in _differences(options).items():
                 if text:
                     named.at[number, section] = f"{name} ({text})"
-    for _, group in named.groupby([*LABELS, "budget_label"], dropna=False):
-        if len(group) > 1:
-            first, second = group.index[:2]
-            fields = ", ".join(_varying({n: _flat(configs[n]) for n in (first, second)})) or "none of the config's"
-            folders = " and ".join(named.folder[[first, second]])
-            raise UserError(f"{folders} have the same labels and differ in these fields: {fields}. Analyse them apart")
     return named
 
 
 def _options(config: dict[str, Any], section: str) -> dict[str, str]:
     part = config.get(section)
-    flat = _flat(part) if isinstance(part, dict) else {}
-    return {key: value for key, value in flat.items() if key not in LABELS}
+    options = flat(part) if isinstance(part, dict) else {}
+    return {key: value for key, value in options.items() if key not in LABELS}
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """A config as text by dotted field: `method.page_size` is "16"."""
+    fields: dict[str, str] = {}
     for key, value in config.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            fields |= flat(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
-    return flat
+            fields[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return fields
 
 
-def _varying(options: dict[Any, dict[str, str]]) -> list[str]:
+def varying(options: Mapping[Any, Mapping[str, str]]) -> list[str]:
+    """The fields, sorted, that do not have one value in all of `options`."""
     values: dict[str, set[str | None]] = defaultdict(set)
     for key in {key for option in options.values() for key in option}:
         values[key] = {option.get(key) for option in options.values()}
@@ -62,5 +58,5 @@ def _varying(options: dict[Any, dict[str, str]]) -> list[str]:
 
 
 def _differences(options: dict[Any, dict[str, str]]) -> dict[Any, str]:
-    keys = _varying(options)
+    keys = varying(options)
     return {n: ", ".join(f"{key}={option[key]}" for key in keys if key in option) for n, option in options.items()}

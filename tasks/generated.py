@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -17,6 +18,9 @@ from tasks.languages.language import Language
 from tasks.languages.registry import language_named
 from tasks.prompt import PLACEMENTS
 from tasks.task import Example, Label, Task, Tokenizer
+
+SAMPLE = 8
+"""Drafts that stand for what a task says: each holds all of its sentence forms."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +49,17 @@ class GeneratedTask(Task):
     version: ClassVar[int] = 1
     """Raised when the same fields give other examples than before."""
 
-    lengths: Sequence[int] = (1024,)
+    lengths: int | Sequence[int] = (1024,)
     language: str = "tiny"
     question: str = "block"
     mentions: float = 0.1
 
     def __post_init__(self) -> None:
-        self.lengths = _listed(self.lengths)
-        for length in self.lengths:
+        self.lengths = lengths = _listed(self.lengths)
+        for length in lengths:
             if not _is_int(length) or length < 1:
                 raise refused("lengths", length, "allowed are whole numbers of tokens above 0")
-        if not self.lengths:
+        if not lengths:
             raise refused("lengths", [], "at least one length is needed")
         self.speaker()
         if self.question not in PLACEMENTS:
@@ -88,18 +92,35 @@ class GeneratedTask(Task):
 
     @property
     def content_hash(self) -> str:
-        """Over the generator's version, the fields but `question`, and everything the language can say."""
+        """Over the generator's version, the fields but `question`, and what this task says in its language.
+
+        What other tasks say is no part of it: a sentence form of one task leaves the ids of the others alone.
+        """
         told = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "question"}
-        content = {"task": self.name, "version": self.version, "language": self.speaker().digest, "fields": told}
+        content = {"task": self.name, "version": self.version, "fields": told, "said": self._said()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _said(self) -> list[str]:
+        """A fixed sample of drafts, the word lists that they draw from, and the digest of the filler."""
+        language = self.speaker()
+        length, depth = next(self._grid())
+        drafts = [self.draft(Random(seed), length, depth) for seed in range(SAMPLE)]
+        said = [text for d in drafts for text in (*(insert.text for insert in d.inserts), d.question, *d.references)]
+        used = set(re.findall(r"\w+", " ".join(said)))
+        drawn = [word for words in (language.keys, language.values) if used.intersection(words) for word in words]
+        return [*said, *drawn, language.filler_digest, str(language.answer_slack)]
+
+    def check_block_size(self, block_size: int) -> None:
+        """See Task: every length is a multiple of `block_size`."""
+        for length in _listed(self.lengths):
+            if length % block_size:
+                raise refused("lengths", length, f"allowed are multiples of the block size, {block_size}")
 
     def examples(self, tokenizer: Tokenizer, count: int, seed: int, block_size: int) -> list[Example]:
         """See Task. Raises TaskError for a length that is no multiple of `block_size` or too small."""
         if not _is_int(count) or count < 1:
             raise TaskError(f"examples={count!r}: allowed are whole numbers above 0")
-        for length in self.lengths:
-            if length % block_size:
-                raise refused("lengths", length, f"allowed are multiples of the block size, {block_size}")
+        self.check_block_size(block_size)
         content = self.content_hash
         grid = list(self._grid())
         haystack = Haystack(tokenizer, self.speaker(), self.mentions)
@@ -127,7 +148,7 @@ class GeneratedTask(Task):
         return made
 
     def _grid(self) -> Iterator[tuple[int, float | None]]:
-        return product(self.lengths, self.depth_grid())
+        return product(_listed(self.lengths), self.depth_grid())
 
 
 @dataclass(kw_only=True)
@@ -137,18 +158,18 @@ class DeepTask(GeneratedTask):
     depths: 0 is the front, 1 the end; one number or several. None or an empty list: a random place.
     """
 
-    depths: Sequence[float] | None = (0.0, 0.25, 0.5, 0.75, 1.0)
+    depths: float | Sequence[float] | None = (0.0, 0.25, 0.5, 0.75, 1.0)
 
     def __post_init__(self) -> None:
-        self.depths = None if self.depths is None else _listed(self.depths)
-        for depth in self.depths or ():
-            require_share("depths", depth)
         if self.depths is not None:
-            self.depths = tuple(float(depth) for depth in self.depths)
+            depths = _listed(self.depths)
+            for depth in depths:
+                require_share("depths", depth)
+            self.depths = tuple(float(depth) for depth in depths)
         super().__post_init__()
 
     def depth_grid(self) -> Sequence[float | None]:
-        return self.depths or (None,)
+        return (None,) if self.depths is None else _listed(self.depths) or (None,)
 
 
 def require_share(field: str, value: object) -> None:

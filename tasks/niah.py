@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
@@ -25,6 +26,7 @@ class NeedleInHaystack(DeepTask):
     """
 
     name: ClassVar[str] = "niah"
+    depths: float | Sequence[float] | None = None
     needles: int = 48
     asked: int = 4
 

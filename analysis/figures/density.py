@@ -37,11 +37,11 @@ def density_by_budget(points: pd.DataFrame, folder: Path, name: str) -> list[Pat
             draw_line(axis, line.index * shift(rank, len(methods)), 100 * line.density, method, look)
         nominal = here.groupby("budget").nominal_density.mean().dropna()
         axis.plot(
-            nominal.index, 100 * nominal, color="#555555", linestyle="dotted", linewidth=1, label="budget / prefix"
+            nominal.index, 100 * nominal, ".:", color="#555555", markersize=3, linewidth=1, label="budget / prefix"
         )
         budget_axis(axis, budgets, "tokens")
         axis.set_ylim(bottom=0)
-        axis.set_ylabel("density (% of dense KV reads)")
+        axis.set_ylabel("density (% of dense)")
         if len(tasks) > 1:
             axis.set_title(task)
     outer_labels(axes)

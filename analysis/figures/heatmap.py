@@ -14,10 +14,14 @@ from analysis.ordering import method_order
 
 
 def grid_examples(results: Results) -> pd.DataFrame:
-    """Answered examples whose labels hold a length and a depth, with the labels of their cell."""
+    """Answered examples whose labels hold a length and a depth, with the labels of their cell.
+
+    Examples that ask for several needles are left out: one of them stands at the depth, and exact match needs all.
+    """
     examples = results.examples
     numeric = [
-        all(isinstance(labels.get(f), int | float) for f in ("length", "depth")) for labels in examples["labels"]
+        labels.get("asked", 1) == 1 and all(isinstance(labels.get(f), int | float) for f in ("length", "depth"))
+        for labels in examples["labels"]
     ]
     rows = examples[np.array(numeric, dtype=bool)]
     places = {field: [float(labels[field]) for labels in rows["labels"]] for field in ("length", "depth")}

@@ -1,8 +1,12 @@
-"""Recall of the step-1 selection against the per-step oracle, over the denoising steps of a block."""
+"""Recall of a selection against the per-step oracle, over the denoising steps of a block.
+
+Recall is a plain mean over the layers that select, which are those recorded; every example weighs the same.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,22 +16,27 @@ from analysis.frame import Results
 from analysis.ordering import budget_order
 from analysis.statistics import bootstrap_interval
 
-LOCAL_LAYER = 0
-"""Layer 0 attends to neighbours whatever the content is: it stays out of the mean."""
-
 
 def recall_rows(results: Results) -> pd.DataFrame:
-    """Recall rows with the labels of their cell."""
+    """Recall rows with the labels of their cell, and whether its method selects once a block, in step 1."""
     if results.recall.empty:
         return results.recall
     cells = results.cells[results.cells.status == "done"]
+    cells = cells.assign(selects_once=[_selects_once(record.config.get("method")) for record in cells.record])
     columns = ["model", "task", "decoding", "question", "method", "budget", "budget_unit", "budget_label"]
+    columns.append("selects_once")
     return results.recall.join(cells[columns], on="cell", how="inner")
+
+
+def _selects_once(method: Any) -> bool:
+    """MAGE without refresh selects in step 1 of a block and never again."""
+    options = method if isinstance(method, dict) else {}
+    return options.get("name") == "mage" and options.get("select_step") == 1 and options.get("refresh_every") == 0
 
 
 @styled
 def recall_by_step(rows: pd.DataFrame, folder: Path, name: str) -> list[Path]:
-    """One panel a budget: a thin line a layer, and the mean without layer 0 with its interval over examples."""
+    """One panel a budget: a thin line a layer, and the mean of the layers with its interval over examples."""
     from matplotlib import colormaps
     from matplotlib.ticker import MaxNLocator
 
@@ -41,12 +50,12 @@ def recall_by_step(rows: pd.DataFrame, folder: Path, name: str) -> list[Path]:
         here = rows[rows.budget_label == budget]
         for layer, color in zip(layers, colors, strict=True):
             line = 100 * here[here.layer == layer].groupby("step").recall.mean()
-            dash = "dotted" if layer == LOCAL_LAYER else "solid"
-            axis.plot(line.index, line, color=color, linewidth=0.9, linestyle=dash, label=f"layer {layer}")
+            axis.plot(line.index, line, color=color, linewidth=0.9, label=f"layer {layer}")
         mean = step_means(here)
         axis.fill_between(mean.index, 100 * mean.low, 100 * mean.high, color="black", alpha=0.15, linewidth=0)
-        axis.plot(mean.index, 100 * mean["mean"], color="black", marker="o", markersize=3, label="mean without layer 0")
-        axis.set_ylim(min(50.0, 100 * float(here.groupby(["step", "layer"]).recall.mean().min()) - 5), 101)
+        axis.plot(mean.index, 100 * mean["mean"], color="black", marker="o", markersize=3, label="mean of layers")
+        lowest = 100 * float(here.groupby(["step", "layer"]).recall.mean().min())
+        axis.set_ylim(50 if lowest > 55 else 0, 101)
         axis.set_title(f"budget {budget}" + (" tokens" if "%" not in budget else " of the prefix"))
         axis.set_xlabel("denoising step")
         axis.set_ylabel("recall of the oracle's set (%)")
@@ -57,9 +66,8 @@ def recall_by_step(rows: pd.DataFrame, folder: Path, name: str) -> list[Path]:
 
 
 def step_means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean recall by step, layer 0 left out, every example weighing the same: columns mean, low, high."""
-    deep = rows[rows.layer != LOCAL_LAYER]
-    examples = deep.groupby(["step", "cell", "id"]).recall.mean()
+    """Mean recall by step over all recorded layers, every example weighing the same: columns mean, low, high."""
+    examples = rows.groupby(["step", "cell", "id"]).recall.mean()
     found = {step: bootstrap_interval(group.to_numpy()) for step, group in examples.groupby("step")}
     columns = {"mean": [i.mean for i in found.values()], "low": [i.low for i in found.values()]}
     return pd.DataFrame({**columns, "high": [i.high for i in found.values()]}, index=list(found))

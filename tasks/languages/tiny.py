@@ -56,7 +56,7 @@ class Tiny(Language):
         return f"{key} leads to {target} ."
 
     def link_question(self, start: str, hops: int) -> str:
-        return f"where does {start} lead after {tiny_words.NUMBERS[hops - 1]} steps ? answer :"
+        return f"where is {tiny_words.NUMBERS[hops - 1]} steps after {start} ? answer :"
 
     def link_answers(self, path: Sequence[str]) -> tuple[str, ...]:
         return (" ".join(path),)
@@ -71,4 +71,4 @@ class Tiny(Language):
         return f"{key} : {value} ;"
 
     def pair_question(self, key: str) -> str:
-        return f"what value does {key} have ? answer :"
+        return f"what is the value of {key} ? answer :"

@@ -25,7 +25,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_cell(folder, "quest", 64, [], status="out_of_memory", error=failure)
     rows = [example(i, False, budget=32, prediction=MARKUP) for i in range(40)]
     write_cell(folder, "random", 32, rows)
-    write_cell(folder, "mage", 64, [recall_result(i) for i in range(6)], runner="recall")
+    once = {"select_step": 1, "refresh_every": 0}
+    write_cell(folder, "mage", 64, [recall_result(i) for i in range(6)], runner="recall", options=once)
     killed = folder / "tiny-random-64"
     killed.mkdir()
     (killed / "examples.jsonl").write_text("")

@@ -75,16 +75,24 @@ def write_cell(
     error: str | None = None,
     options: dict[str, Any] | None = None,
     metrics: dict[str, float] | None = None,
+    config: dict[str, Any] | None = None,
 ) -> Path:
-    """Writes one cell as a sweep does and returns its folder."""
+    """Writes one cell as a sweep does and returns its folder. `config` changes top-level fields of its config."""
     config = {
-        "model": {"name": "tiny", "path": "mage/checkpoints/tiny"},
-        "method": {"name": method, "dense_layers": 0 if method == "dense" else 2, **(options or {})},
+        "model": {"name": "tiny", "path": "mage/checkpoints/tiny", "block_size": 32, "dtype": "float32"},
+        "method": {
+            "name": method,
+            "_target_": method,
+            "dense_layers": 0 if method == "dense" else 2,
+            **(options or {}),
+        },
         "task": {"name": task, "lengths": list(LENGTHS)},
         "decoding": {"_target_": "mage.generation.decoding.Static", "name": "static", "tokens_per_step": 1},
         "budget": budget,
         "seed": seed,
         "examples": len(rows),
+        "runner": {"name": runner, "batch_size": 1},
+        **(config or {}),
     }
     labels = CellLabels(
         model="tiny",
@@ -127,11 +135,15 @@ def write_answers(
     task: str = "niah",
     seed: int = 0,
     options: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+    score: Callable[[int], float] | None = None,
 ) -> Path:
-    """A cell of `count` examples; `right(i)` says whether example i is answered exactly."""
+    """A cell of `count` examples; `right(i)` says whether example i is answered exactly, `score(i)` its score."""
     tokens = round(1024 * budget) if isinstance(budget, float) else budget
     rows = [example(i, right(i), task=task, budget=tokens, seed=seed) for i in range(count)]
-    return write_cell(experiment, method, budget, rows, task=task, seed=seed, options=options)
+    if score is not None:
+        rows = [row.model_copy(update={"score": score(i)}) for i, row in enumerate(rows)]
+    return write_cell(experiment, method, budget, rows, task=task, seed=seed, options=options, config=config)
 
 
 def recall_result(index: int, layers: int = 4, steps: int = 8) -> RecallResult:

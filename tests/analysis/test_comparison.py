@@ -6,8 +6,9 @@ import pytest
 
 from analysis.comparison import compare, order_checks
 from analysis.frame import load
+from analysis.table import accuracy_table
 from mage.errors import UserError
-from tests.analysis.synthetic import write_answers, write_cell
+from tests.analysis.synthetic import example, write_answers, write_cell
 
 
 def test_a_method_that_answers_as_dense_does_differs_by_nothing(sweep: Path) -> None:
@@ -61,9 +62,22 @@ def test_a_failed_dense_cell_leaves_accuracy_without_difference(tmp_path: Path) 
 
 def test_cells_with_other_examples_are_not_compared(tmp_path: Path) -> None:
     write_answers(tmp_path, "dense", None, lambda i: True, count=40)
-    write_answers(tmp_path, "mage", 64, lambda i: True, count=39)
-    with pytest.raises(UserError, match=r"mage\(64\) and dense on tiny niah static block cannot be paired.*00039"):
+    write_cell(tmp_path, "mage", 64, [example(i, True) for i in range(1, 41)])
+    with pytest.raises(UserError, match=r"mage\(64\) and dense on tiny niah static block cannot be paired.*00000"):
         compare(load([tmp_path]))
+
+
+def test_a_cell_with_fewer_examples_is_compared_on_its_own(tmp_path: Path) -> None:
+    write_answers(tmp_path, "dense", None, lambda i: i < 20, count=40)
+    write_answers(tmp_path, "mage", 64, lambda i: i < 10, count=20)
+    write_answers(tmp_path, "oracle", 64, lambda i: i < 20, count=20)
+    comparison = compare(load([tmp_path]))
+    points = comparison.points.set_index("method")
+    assert points.loc["dense"].exact == 0.5
+    assert (points.loc["mage"].n, points.loc["mage"].exact_difference) == (20, -0.5)
+    assert [check.difference.mean for check in order_checks(comparison)] == [0]
+    [(setting, own)] = comparison.settings()
+    assert "20 to 40 examples a cell" in accuracy_table("a", setting, own, "exact").caption
 
 
 def test_order_holds_within_the_interval(sweep: Path) -> None:

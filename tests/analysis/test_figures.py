@@ -16,7 +16,8 @@ from analysis.figures.recall import recall_by_step, recall_rows, step_means
 from analysis.figures.style import LOOKS, looks
 from analysis.frame import load
 from analysis.ordering import METHODS
-from tests.analysis.synthetic import example, write_answers, write_cell
+from runners.record import RecallResult
+from tests.analysis.synthetic import example, recall_result, write_answers, write_cell
 
 
 def is_drawn(path: Path) -> bool:
@@ -81,15 +82,29 @@ def test_examples_without_length_and_depth_stay_out_of_the_heatmap(tmp_path: Pat
     assert list(grid_examples(load([tmp_path])).id) == ["niah-0-00001"]
 
 
-def test_recall_is_averaged_without_layer_0(sweep: Path, tmp_path: Path) -> None:
+def test_examples_that_ask_for_several_needles_stay_out_of_the_heatmap(tmp_path: Path) -> None:
+    labels = [{"length": 512, "depth": 0.5, "asked": asked} for asked in (4, 1)]
+    write_cell(tmp_path, "mage", 64, [example(i, True, labels=labels[i]) for i in range(2)])
+    assert list(grid_examples(load([tmp_path])).id) == ["niah-0-00001"]
+
+
+def test_recall_is_the_mean_over_all_recorded_layers(sweep: Path, tmp_path: Path) -> None:
     rows = recall_rows(load([sweep]))
     means = step_means(rows)
     assert list(means.index) == list(range(1, 9))
-    # Layers 1 to 3 hold 1 - 0.01 * step * layer - 0.002 * (i % 5), six examples.
-    assert means.loc[4, "mean"] == pytest.approx(1 - 0.08 - 0.002 * 10 / 6)
+    # Layers 1 to 3 hold 1 - 0.01 * step * layer - 0.002 * (i % 5), layer 0 holds 0.5; six examples.
+    assert means.loc[4, "mean"] == pytest.approx((0.5 + 3 * (1 - 0.08 - 0.002 * 10 / 6)) / 4)
     assert means.loc[4, "low"] < means.loc[4, "mean"] < means.loc[4, "high"]
     [path] = recall_by_step(rows, tmp_path, "recall")
     assert is_drawn(path)
+
+
+def test_an_example_of_many_blocks_weighs_as_one_of_few(tmp_path: Path) -> None:
+    one = {"step": 1, "layer": 0, "recall": 1.0, "mass_captured": 1.0, "oracle_mass": 1.0}
+    content = {"id": "long", "prefix_tokens": 1024, "budget_tokens": 64}
+    long = RecallResult.model_validate({**content, "rows": [{"block": block, **one} for block in range(1, 10)]})
+    write_cell(tmp_path, "mage", 64, [long, recall_result(1, layers=1, steps=1)], runner="recall")
+    assert step_means(recall_rows(load([tmp_path]))).loc[1, "mean"] == 0.75
 
 
 def test_reading_needs_no_plotting_library_and_no_torch() -> None:

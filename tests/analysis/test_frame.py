@@ -110,10 +110,3 @@ def test_options_that_differ_become_part_of_the_name(tmp_path: Path) -> None:
         write_answers(tmp_path, "mage", 64, lambda i: True, options={"commit": commit})
     write_answers(tmp_path, "quest", 64, lambda i: True)
     assert set(load([tmp_path]).cells.method) == {"mage (commit=dense)", "mage (commit=sparse)", "quest"}
-
-
-def test_cells_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
-    for count in (20, 30):
-        write_answers(tmp_path, "mage", 64, lambda i: True, count=count)
-    with pytest.raises(UserError, match="differ in these fields: examples"):
-        load([tmp_path])

@@ -88,7 +88,26 @@ def test_the_report_is_written_beside_the_records(tmp_path: Path, capsys: pytest
 def test_records_of_recall_alone_make_a_report(tmp_path: Path) -> None:
     write_cell(tmp_path, "mage", 64, [recall_result(0)], runner="recall")
     assert main([str(tmp_path)]) == 0
-    assert "Recall of the step-1 selection" in (tmp_path / "analysis" / "report.md").read_text()
+    assert "Recall of the" in (tmp_path / "analysis" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "title"),
+    [
+        ("mage", {"select_step": 1, "refresh_every": 0}, "## Recall of the step-1 selection by mage\n"),
+        ("mage", {"select_step": 1, "refresh_every": 4}, "## Recall of the selection by mage\n"),
+        ("mage", {"select_step": 2, "refresh_every": 0}, "## Recall of the selection by mage\n"),
+        ("quest", {}, "## Recall of the selection by quest\n"),
+    ],
+)
+def test_only_mage_without_refresh_selects_once_in_step_1(
+    tmp_path: Path, method: str, options: dict[str, int], title: str
+) -> None:
+    write_cell(tmp_path, method, 64, [recall_result(0)], runner="recall", options=options)
+    assert main([str(tmp_path)]) == 0
+    text = (tmp_path / "analysis" / "report.md").read_text()
+    assert title in text
+    assert ("step-1" in text) == ("step-1" in title)
 
 
 def test_only_failures_make_a_report(tmp_path: Path) -> None:

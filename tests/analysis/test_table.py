@@ -11,7 +11,7 @@ from analysis.escaping import latex, markdown, visible
 from analysis.frame import load
 from analysis.table import Table, accuracy_table, cells_table
 from tests.analysis.conftest import MARKUP
-from tests.analysis.synthetic import write_answers
+from tests.analysis.synthetic import example, write_answers, write_cell
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +59,22 @@ def test_the_caption_says_how_it_was_measured(table: Table) -> None:
         assert part in table.caption
 
 
+def test_the_caption_says_that_prompts_were_truncated(sweep: Path, tmp_path: Path) -> None:
+    write_answers(tmp_path, "dense", None, lambda i: True, count=20)
+    write_cell(tmp_path, "mage", 64, [example(i, True, truncated_tokens=7 if i < 3 else 0) for i in range(20)])
+    comparison = compare(load([tmp_path]))
+    [(setting, points)] = comparison.settings()
+    said = "lost their front in 1 of 2 cells, in up to 3 of 20 examples"
+    assert said in accuracy_table("a", setting, points, "exact").caption
+    assert said in cells_table(comparison).caption
+    assert "runcated" not in cells_table(compare(load([sweep]))).caption
+
+
 def test_shares_of_the_prefix_stand_after_tokens(tmp_path: Path) -> None:
     for budget in (0.1, 128, 0.05, 64):
         write_answers(tmp_path, "mage", budget, lambda i: True)
     [(setting, points)] = compare(load([tmp_path])).settings()
-    assert list(accuracy_table("a", setting, points, "exact").cells.columns) == ["method", "64", "128", "5 %", "10 %"]
+    assert list(accuracy_table("a", setting, points, "exact").cells.columns) == ["method", "64", "128", "5%", "10%"]
 
 
 def test_the_score_can_be_shown_instead_of_exact_match(sweep: Path) -> None:

@@ -11,6 +11,10 @@ from tasks.aggregation import Aggregation
 from tasks.errors import TaskError
 from tasks.generated import GeneratedTask
 from tasks.kv_retrieval import KeyValueRetrieval
+from tasks.languages.english import English
+from tasks.languages.language import Language
+from tasks.languages.registry import LANGUAGES
+from tasks.languages.tiny import Tiny
 from tasks.multi_value import MultiValue
 from tasks.niah import NeedleInHaystack
 from tasks.pointer_chase import PointerChase
@@ -47,11 +51,11 @@ def test_place_of_the_question_changes_no_text(kind: type[GeneratedTask], word_t
 
 
 FROZEN = {
-    "niah": "ad7946524a5ef1a4",
-    "multi_value": "69f1c0fdf79457ee",
-    "pointer_chase": "3224100b12449e6b",
-    "aggregation": "7da2d6b196462554",
-    "kv_retrieval": "73f4480f6395099a",
+    "niah": "5271d42b19d1cb26",
+    "multi_value": "1c783daa0a7035ff",
+    "pointer_chase": "dfc22332a6596f47",
+    "aggregation": "4edf3c2baace9f3a",
+    "kv_retrieval": "3cb378fcbf3833d7",
 }
 
 
@@ -69,6 +73,45 @@ def test_examples_stay_what_they_were(kind: type[GeneratedTask], word_tokenizer:
 )
 def test_hash_follows_the_fields(change: dict[str, Any]) -> None:
     assert NeedleInHaystack(**change).content_hash != NeedleInHaystack().content_hash
+
+
+@pytest.mark.parametrize("speaker", [Tiny, English], ids=lambda speaker: speaker.name)
+@pytest.mark.parametrize(
+    ("form", "told_by"),
+    [
+        ("needle", NeedleInHaystack),
+        ("needle_question", NeedleInHaystack),
+        ("code_question", MultiValue),
+        ("link", PointerChase),
+        ("vote", Aggregation),
+        ("vote_question", Aggregation),
+        ("pair", KeyValueRetrieval),
+    ],
+)
+def test_a_sentence_form_renames_the_examples_of_its_task_alone(
+    speaker: type[Language], form: str, told_by: type[GeneratedTask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = [kind(language=speaker.name) for kind in KINDS]
+    before = [task.content_hash for task in tasks]
+    spoken = getattr(speaker, form)
+    monkeypatch.setattr(speaker, form, lambda *told: "now " + spoken(*told))
+    changed = [type(task) for task, old in zip(tasks, before, strict=True) if task.content_hash != old]
+    assert changed == [told_by]
+
+
+def test_a_word_renames_the_examples_of_the_tasks_that_draw_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {kind: kind().content_hash for kind in KINDS}
+    monkeypatch.setattr(Tiny, "values", (*Tiny.values[:-2], *Tiny.values[:-3:-1]))  # the last two change places
+    changed = {kind for kind in KINDS if kind().content_hash != before[kind]}
+    assert changed == {*KINDS} - {PointerChase}
+
+
+def test_filler_renames_all_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [kind().content_hash for kind in KINDS]
+    changed = Tiny()
+    monkeypatch.setattr(changed, "filler", lambda rng, count, mentions: ["nothing ."] * count)
+    monkeypatch.setitem(LANGUAGES, "tiny", changed)
+    assert all(kind().content_hash != old for kind, old in zip(KINDS, before, strict=True))
 
 
 def test_hash_does_not_follow_how_a_field_is_written() -> None:
