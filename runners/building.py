@@ -10,7 +10,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from mage.errors import UserError
-from runners.settings import first_error, unknown_field
+from runners.settings import Settings, first_error, unknown_field
+from tasks.errors import TaskError
+from tasks.task import Task
 
 
 def target_class(section: str, config: Mapping[str, Any]) -> type:
@@ -46,3 +48,15 @@ def build(section: str, config: Mapping[str, Any]) -> Any:
         if cause is not None:  # the class's own message names field, value and what is allowed
             raise UserError(str(cause)) from error
         raise first_error(error, section) from error
+
+
+def build_task(settings: Settings) -> Task:
+    """Make the task of a config and check it against the model's block size. Raises `UserError`."""
+    task = build("task", settings.task)
+    if not isinstance(task, Task):
+        raise UserError(f"task._target_={settings.task['_target_']}: not a Task.")
+    try:
+        task.check_block_size(settings.model.block_size)
+    except TaskError as error:
+        raise UserError(str(error)) from error
+    return task

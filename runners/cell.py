@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ from mage.budget import Budget
 from mage.errors import UserError
 from mage.generation.decoding import Decoding
 from mage.method import Method
-from mage.models.checkpoint import content_hash
-from runners.building import build
+from runners.building import build, build_task
+from runners.checkpoint import Checkpoint, inspect
 from runners.identity import identity_of
 from runners.record import CellLabels
 from runners.runner import CellRunner
-from runners.settings import Settings, checkpoint_folder, read_settings
+from runners.settings import ModelSettings, Settings, checkpoint_folder, read_settings
 from tasks.task import Task
 
 
@@ -33,8 +32,7 @@ class Cell:
     task: Task
     decoding: Decoding
     runner: CellRunner
-    checkpoint: Path
-    model_hash: str
+    checkpoint: Checkpoint
     labels: CellLabels
     identity: str
 
@@ -54,31 +52,39 @@ class Cell:
     @property
     def title(self) -> str:
         """A short name for a person, such as `mage 64 niah`."""
-        budget = "" if self.budget is None else f" {self.budget.label}"
-        return f"{self.labels.method}{budget} {self.labels.task}"
+        return " ".join(name for name in self.shown if name)
 
     @property
-    def prompts_key(self) -> tuple[str, str, str, int, int]:
+    def shown(self) -> tuple[str, str, str]:
+        """Method, budget and task, as tables show them."""
+        return self.labels.method, "" if self.budget is None else self.budget.label, self.labels.task
+
+    @property
+    def model_key(self) -> tuple[str, ModelSettings]:
+        """Cells with the same key are computed with the same loaded model."""
+        return self.checkpoint.content_hash, self.settings.model
+
+    @property
+    def prompts_key(self) -> tuple[Hashable, ...]:
         """Cells with the same key have the same prompts for the same model, and can share their prefill."""
         task = self.task
-        return self.model_hash, task.content_hash, task.question, self.settings.seed, self.settings.examples
+        return self.model_key, task.content_hash, task.question, self.settings.seed, self.settings.examples
 
 
 def read_cell(config: Mapping[str, Any]) -> Cell:
     """Validate a resolved config and build what it names, without loading a model. Raises `UserError`."""
     settings, budget = read_settings(config)
-    sections = {name: config[name] for name in ("method", "task", "decoding", "runner")}
-    built = {name: build(name, section) for name, section in sections.items()}
-    for name, kind in (("method", Method), ("task", Task), ("decoding", Decoding), ("runner", CellRunner)):
+    built = {}
+    for name, kind in (("method", Method), ("decoding", Decoding), ("runner", CellRunner)):
+        built[name] = build(name, config[name])
         if not isinstance(built[name], kind):
-            raise UserError(f"{name}._target_={sections[name]['_target_']}: not a {kind.__name__}.")
-    method, task = built["method"], built["task"]
+            raise UserError(f"{name}._target_={config[name]['_target_']}: not a {kind.__name__}.")
+    method, task = built["method"], build_task(settings)
     if method.uses_budget:
         method.check_budget(budget)
     if refusal := built["runner"].refusal(method):
         raise UserError(f"method={_label(settings.method, type(method).__name__)}: {refusal}.")
-    checkpoint = checkpoint_folder(settings)
-    model_hash = _content_hash(checkpoint)
+    checkpoint = inspect(checkpoint_folder(settings))
     labels = CellLabels(
         model=settings.model.name,
         method=_label(settings.method, type(method).__name__),
@@ -89,7 +95,8 @@ def read_cell(config: Mapping[str, Any]) -> Cell:
         seed=settings.seed,
         runner=_label(settings.runner, type(built["runner"]).__name__),
     )
-    identity = identity_of(config, model_hash=model_hash, task_hash=task.content_hash, uses_budget=method.uses_budget)
+    hashes = {"model_hash": checkpoint.content_hash, "task_hash": task.content_hash}
+    identity = identity_of(config, **hashes, uses_budget=method.uses_budget)
     return Cell(
         config=dict(config),
         settings=settings,
@@ -99,7 +106,6 @@ def read_cell(config: Mapping[str, Any]) -> Cell:
         decoding=built["decoding"],
         runner=built["runner"],
         checkpoint=checkpoint,
-        model_hash=model_hash,
         labels=labels,
         identity=identity,
     )
@@ -107,9 +113,3 @@ def read_cell(config: Mapping[str, Any]) -> Cell:
 
 def _label(section: Mapping[str, Any], default: str) -> str:
     return str(section.get("name", default))
-
-
-@lru_cache
-def _content_hash(checkpoint: Path) -> str:
-    """The hash reads the weights' files: once a sweep is enough."""
-    return content_hash(checkpoint)

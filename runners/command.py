@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mage.errors import UserError
-from runners.building import build
+from runners.building import build, build_task
 from runners.composition import compose_sweep
 from runners.limits import Terminated
 from runners.runner import CellRunner
@@ -62,6 +62,6 @@ def _check_lightly(config: Mapping[str, Any]) -> Any:
     runner = build("runner", settings.runner)
     if isinstance(runner, CellRunner):
         checkpoint_folder(settings)
-        build("task", settings.task)
+        build_task(settings)
         build("tracker", settings.tracker)
     return runner

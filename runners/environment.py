@@ -24,14 +24,14 @@ def now() -> str:
 
 def describe(device: torch.device, started: str) -> Environment:
     """Describe the environment of a cell that started at `started` and ends now."""
-    commit, dirty = _git()
+    commit, dirty = git_state()
     return Environment(
         git_commit=commit,
         git_dirty=dirty,
         python=platform.python_version(),
         packages=_packages(),
         platform=platform.platform(),
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {platform.machine()}",
+        device=_device_name(device),
         threads=torch.get_num_threads(),
         started=started,
         finished=now(),
@@ -49,8 +49,15 @@ def _packages() -> dict[str, str]:
     return found
 
 
+def _device_name(device: torch.device) -> str:
+    try:
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {platform.machine()}"
+    except (RuntimeError, AssertionError):  # the device may be what failed
+        return str(device)
+
+
 @lru_cache
-def _git() -> tuple[str | None, bool | None]:
+def git_state() -> tuple[str | None, bool | None]:
     """Return the commit of the working tree and whether it was changed since; None outside of a repository."""
     try:
         commit = _run_git("rev-parse", "HEAD")

@@ -6,24 +6,20 @@ import fcntl
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
 LOCK_NAME = "lock"
-# A lock held from another host is taken over when its owner has not touched it for this long.
-FOREIGN_STALE_S = 1800.0
 
 
 class Owner(BaseModel):
-    """Who holds a lock. `started` is the Unix time at which it was taken."""
+    """Who holds a lock, for the message to whoever waits."""
 
     pid: int
     host: str
-    started: float
 
 
 class LockedError(Exception):
@@ -34,39 +30,25 @@ class LockedError(Exception):
         super().__init__(f"held by process {owner.pid} on {owner.host}" if owner else "held by another process")
 
 
-class Lock:
-    """A held lock. `touch` tells other hosts that the owner is alive."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def touch(self) -> None:
-        """Renew the sign of life."""
-        os.utime(self._path)
-
-
 @contextmanager
-def locked(folder: Path) -> Iterator[Lock]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of `folder`, which is created. Raises `LockedError` when another living process holds it.
 
-    The kernel drops a lock with the process that held it, however it died: a dead owner's lock is free at once. Where
-    the file system does not share locks between hosts, the owner's name and its last sign of life decide.
+    The kernel drops a lock with the process that held it, however and wherever it died: what a dead owner wrote into
+    the file counts for nothing. Between hosts this holds on file systems that share locks (NFS, Lustre with flock).
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_NAME
     descriptor = _acquire(path)
     try:
-        owner = _read_owner(path)
-        host = socket.gethostname()
-        if owner and owner.host != host and time.time() - path.stat().st_mtime < FOREIGN_STALE_S:
-            raise LockedError(owner)
-        mine = Owner(pid=os.getpid(), host=host, started=time.time())
+        mine = Owner(pid=os.getpid(), host=socket.gethostname())
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(mine.model_dump()).encode(), 0)
         try:
-            yield Lock(path)
+            yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # a file that stays is no lock
+                path.unlink()
     finally:
         os.close(descriptor)
 

@@ -12,6 +12,9 @@ from rich.table import Table
 
 from runners.cell import Cell
 from runners.record import CellRecord
+from runners.variants import Variants
+
+TRUNCATED = "truncated_examples"
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,21 @@ def show(console: Console, outcomes: Sequence[Outcome]) -> None:
 
 
 def _show_table(console: Console, outcomes: Sequence[Outcome]) -> None:
-    runner = outcomes[0].cell.runner
+    """Print one row a cell, with a column for each option that tells equally named cells apart."""
+    variants = Variants([outcome.cell for outcome in outcomes])
+    metrics = dict(outcomes[0].cell.runner.columns)
+    truncated = any(outcome.record.metrics.get(TRUNCATED) for outcome in outcomes)
+    if truncated:
+        metrics[TRUNCATED] = "truncated"
     table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
-    for head in ("method", "budget", "task"):
-        table.add_column(head, no_wrap=True)
-    for head in runner.columns.values():
+    for head in ("method", "budget", "task", *variants.columns.values()):
+        table.add_column(escape(head), no_wrap=True)
+    for head in metrics.values():
         table.add_column(head, justify="right")
     for outcome in outcomes:
-        labels, budget, metrics = outcome.cell.labels, outcome.cell.budget, outcome.record.metrics
-        cells = [f"{metrics[name]:.3f}" if name in metrics else "-" for name in runner.columns]
-        names = (labels.method, "" if budget is None else budget.label, labels.task)
-        table.add_row(*map(escape, names), *cells)
+        found = outcome.record.metrics
+        cells = [f"{found[name]:.3f}" if name in found else "-" for name in metrics]
+        table.add_row(*map(escape, (*outcome.cell.shown, *variants.values(outcome.cell))), *cells)
     console.print(table)
+    if truncated:
+        console.print("truncated: prompts that were cut to the model's positions, from the middle of the context.")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from runners.cell import Cell, read_cell
+from omegaconf import OmegaConf
 
-DENSE_METHOD = {"name": "dense", "_target_": "baselines.dense.Dense"}
+from baselines.dense import Dense
+from runners.cell import Cell, read_cell
+from runners.feasibility import check_feasible
+from runners.identity import identity_of
+from runners.settings import ROOT
 
 
 @dataclass(frozen=True)
@@ -29,33 +34,44 @@ def plan_sweep(configs: Sequence[Mapping[str, Any]]) -> SweepPlan:
     cells: dict[tuple[str, str], Cell] = {}
     for config in configs:
         cell = read_cell(config)
+        check_feasible(cell)
         cells.setdefault((cell.settings.name, cell.identity), cell)
     named = list(cells.values())
-    referenced = {_reference_key(cell) for cell in named if is_dense(cell)}
-    added = []
-    for cell in named:
-        wants = cell.settings.dense_reference and cell.runner.needs_reference
-        if wants and _reference_key(cell) not in referenced:
-            referenced.add(_reference_key(cell))
-            added.append(read_cell({**cell.config, "method": DENSE_METHOD}))
+    added = _missing_references(named, set(cells))
     first: dict[Any, int] = {}
     for cell in named:
-        for key in (cell.model_hash, cell.prompts_key):
+        for key in (cell.model_key, cell.prompts_key):
             first.setdefault(key, len(first))
     ordered = sorted(
         [*added, *named],
-        key=lambda cell: (first[cell.model_hash], first[cell.prompts_key], not is_dense(cell)),
+        key=lambda cell: (first[cell.model_key], first[cell.prompts_key], not is_dense(cell)),
     )
     return SweepPlan(ordered, len(configs) - len(named), added)
 
 
 def is_dense(cell: Cell) -> bool:
     """Whether the cell is a dense reference."""
-    return bool(cell.config["method"]["_target_"] == DENSE_METHOD["_target_"])
+    return isinstance(cell.method, Dense)
 
 
-def _reference_key(cell: Cell) -> tuple[Any, ...]:
-    """Cells with the same key are compared with the same dense cell."""
-    labels = cell.labels
-    device = (cell.settings.model.device, cell.settings.model.dtype)
-    return *cell.prompts_key, cell.settings.name, labels.model, labels.decoding, str(cell.decoding), *device
+def _missing_references(named: Sequence[Cell], known: set[tuple[str, str]]) -> list[Cell]:
+    """Return the dense cells that differ from a named one in nothing but the method, and that nobody named.
+
+    They are told by the identity they have: whatever can change a result has a reference of its own.
+    """
+    added = []
+    for cell in named:
+        if cell.settings.dense_reference and cell.runner.needs_reference and not is_dense(cell):
+            config = {**cell.config, "method": _dense_method()}
+            hashes = {"model_hash": cell.checkpoint.content_hash, "task_hash": cell.task.content_hash}
+            key = (cell.settings.name, identity_of(config, **hashes, uses_budget=Dense.uses_budget))
+            if key not in known:
+                known.add(key)
+                added.append(read_cell(config))
+    return added
+
+
+@lru_cache
+def _dense_method() -> Any:
+    """The choice method=dense, as a config that names it holds it."""
+    return OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "method" / "dense.yaml"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -11,13 +12,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from runners.cell import Cell
 from runners.record import CellRecord
+from runners.variants import Variants
 
 
 class SweepProgress:
     """A bar over all examples of a sweep that are still to be computed. Without a terminal: the lines only."""
 
-    def __init__(self, console: Console, cells: int, unfinished: int, examples: int) -> None:
-        self._console, self._cells, self._seen = console, cells, cells - unfinished
+    def __init__(self, console: Console, cells: Sequence[Cell], waiting: Sequence[Cell]) -> None:
+        self._console, self._cells, self._seen = console, len(cells), len(cells) - len(waiting)
+        self._variants = Variants(cells)
         self._began = time.monotonic()
         columns = (
             TextColumn("{task.description}"),
@@ -28,7 +31,7 @@ class SweepProgress:
             TimeRemainingColumn(elapsed_when_finished=False),
         )
         self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task("", total=examples)
+        self._task = self._bar.add_task("", total=sum(cell.settings.examples for cell in waiting))
 
     def __enter__(self) -> SweepProgress:
         if self._seen:
@@ -45,13 +48,13 @@ class SweepProgress:
         """Print a line above the bar."""
         self._console.print(escape(text), highlight=False, soft_wrap=True)
 
-    def begin(self, cell: Cell, resumed: int) -> None:
-        """A cell starts; `resumed` of its examples stand from an earlier run."""
+    def begin(self, cell: Cell) -> None:
+        """A cell starts."""
         self._began = time.monotonic()
-        self._bar.update(self._task, description=escape(cell.title), advance=resumed)
+        self._bar.update(self._task, description=escape(self._variants.title(cell)))
 
     def advance(self, examples: int) -> None:
-        """That many examples more are done."""
+        """That many examples more are done, or stand from an earlier run."""
         self._bar.update(self._task, advance=examples)
 
     def end(self, cell: Cell, record: CellRecord) -> None:
@@ -64,7 +67,7 @@ class SweepProgress:
     def finished(self, cell: Cell, told: str) -> None:
         """A cell needs no more work."""
         self._seen += 1
-        self.say(f"[{self._seen}/{self._cells}] {cell.title}: {told}")
+        self.say(f"[{self._seen}/{self._cells}] {self._variants.title(cell)}: {told}")
 
 
 def _first_line(record: CellRecord) -> str:

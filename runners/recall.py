@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from pydantic import BaseModel
 
-from runners.record import RecallResult, RecallRow
+from runners.record import RecallResult
 from runners.runner import CellRunner
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Recall(CellRunner):
     }
 
     def refusal(self, method: Method) -> str | None:
-        one_set = method.uses_budget and getattr(method, "share", "kv_head") == "kv_head"
+        one_set = method.uses_budget and method.one_set_per_kv_head
         return None if one_set else "runner=recall needs a method that selects one set per KV head"
 
     def compute(self, cell: Cell, bench: Workbench, questions: Sequence[Question]) -> list[BaseModel]:
@@ -56,7 +56,7 @@ class Recall(CellRunner):
                 id=question.example.id,
                 prefix_tokens=prefix.lengths[0],
                 budget_tokens=generation.trace.budget_tokens,
-                rows=[RecallRow(**asdict(row)) for row in observer.rows],
+                rows=observer.rows,
             )
         ]
 

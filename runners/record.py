@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mage.generation.recall_row import RecallRow
+
 EXAMPLES_NAME = "examples.jsonl"
 RECORD_NAME = "record.json"
 
@@ -90,22 +92,6 @@ class ExampleResult(Schema):
     tokens_decided: dict[str, int]
     density: float
     sparse_blocks: int
-
-
-class RecallRow(Schema):
-    """What a selection holds of a denoising step's exact attention, averaged over the KV heads of one layer.
-
-    `recall` is |selected and top-k| / k with the top-k of this step; `mass_captured` is the attention mass on the
-    selection over the mass on the top-k; `oracle_mass` is the mass on the top-k over the mass on prefix and block.
-    `block` and `step` count from 1, `layer` from 0.
-    """
-
-    block: int
-    step: int
-    layer: int
-    recall: float
-    mass_captured: float
-    oracle_mass: float
 
 
 class RecallResult(Schema):

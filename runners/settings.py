@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mage.budget import Budget
 from mage.errors import UserError
@@ -27,8 +28,16 @@ class ModelSettings(BaseModel):
     dtype: str = "float32"
     block_size: int = Field(ge=1)
     mask_id: int = Field(ge=0)
-    stop_ids: tuple[int, ...]
+    stop_ids: tuple[Annotated[int, Field(ge=0)], ...]
     alignment: Literal["same", "shifted"]
+
+    @field_validator("device")
+    @classmethod
+    def _is_device(cls, name: str) -> str:
+        """What it looks like; whether this machine has it is asked later."""
+        if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", name):
+            raise ValueError("not a device. Allowed: cpu, cuda, cuda:N")
+        return name
 
 
 class Settings(BaseModel):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,16 @@ from rich.console import Console
 from mage.errors import UserError
 from runners.building import build
 from runners.cell import Cell
-from runners.environment import describe, now
-from runners.limits import CellTimeoutError, terminable, time_limit
-from runners.lock import Lock, LockedError, locked
+from runners.ending import Ending, failure
+from runners.environment import describe, git_state, now
+from runners.limits import terminable, time_limit
+from runners.lock import LockedError, locked
 from runners.outcome import Outcome, exit_status, show
 from runners.plan import SweepPlan, plan_sweep
 from runners.progress import SweepProgress
-from runners.record import CellRecord, Status
+from runners.record import CellRecord
 from runners.store import Store
-from runners.tracker import Tracker
+from runners.tracker import Guarded, Tracker
 from runners.workbench import PeakMemory, Workbench
 
 POLL_S = 0.2  # how often to look whether another process has finished a cell
@@ -52,23 +53,20 @@ def run_sweep(configs: Sequence[Mapping[str, Any]]) -> int:
 def _announce(plan: SweepPlan, console: Console) -> None:
     if plan.repeated:
         console.print(f"{plan.repeated} of the configs name a cell again: each cell is computed once.")
-    for cell in plan.added:
-        console.print(f"No dense reference is named for {cell.labels.task}: it is computed too (dense_reference=true).")
+    for task in dict.fromkeys(cell.labels.task for cell in plan.added):
+        console.print(f"No dense reference is named for {task}: it is computed too (dense_reference=true).")
 
 
 class Sweep:
     """Works through the cells of a plan in one process. Other processes may work on the same cells."""
 
     def __init__(self, cells: Sequence[Cell], tracker: Tracker, console: Console) -> None:
-        self._cells, self._tracker, self._console = cells, tracker, console
+        self._cells, self._tracker, self._console = cells, Guarded(tracker), console
         self._bench = Workbench()
         self._outcomes: dict[Path, Outcome] = {}
 
     def run(self) -> list[Outcome]:
-        """Return the outcome of every cell, in order; fewer when `runner.on_error=stop` ended the sweep.
-
-        Raises `UserError` when a checkpoint turns out damaged; nothing is written for a cell that needs it.
-        """
+        """Return the outcome of every cell, in order; fewer when `runner.on_error=stop` ended the sweep."""
         stores = {cell.folder: Store(cell.folder, cell.runner.row_type) for cell in self._cells}
         waiting: deque[Cell] = deque()
         for cell in self._cells:
@@ -77,8 +75,8 @@ class Sweep:
                 waiting.append(cell)
             else:
                 self._outcomes[cell.folder] = Outcome(cell, record, computed=False)
-        pending = sum(cell.settings.examples for cell in waiting)
-        with SweepProgress(self._console, len(self._cells), len(waiting), pending) as progress:
+        with SweepProgress(self._console, self._cells, waiting) as progress:
+            self._say_whose_code(progress)
             blocked = 0
             while waiting:
                 cell = waiting.popleft()
@@ -99,92 +97,85 @@ class Sweep:
                     break
         return [self._outcomes[cell.folder] for cell in self._cells if cell.folder in self._outcomes]
 
+    def _say_whose_code(self, progress: SweepProgress) -> None:
+        """The code is no part of an identity: tell of finished cells that another commit computed."""
+        here, _ = git_state()
+        commits = Counter(outcome.record.environment.git_commit for outcome in self._outcomes.values())
+        for commit, count in commits.items():
+            if here and commit and commit != here:
+                progress.say(f"{count} of them were computed by commit {commit[:8]}, this is {here[:8]}.")
+
     def _attempt(self, cell: Cell, store: Store, progress: SweepProgress) -> Outcome:
-        """Compute a cell, unless another process has done so or is at it: then raise `LockedError`."""
-        device = self._bench.model(cell).device
-        try:
-            with locked(cell.folder) as lock:
-                record = store.finished(cell.identity)
-                if record is None:
-                    record = self._compute(cell, store, lock, progress, device)
-                    progress.end(cell, record)
-                    return Outcome(cell, record, computed=True)
+        """Compute a cell, unless another process has done so or is at it: then raise `LockedError`.
+
+        Nothing is loaded before the lock is held: to look whether another process is done must cost nothing.
+        """
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(cell.folder))
+            except OSError as error:  # the folder cannot be written
+                record = _record(cell, Ending("error", str(error)), None, now())
+                progress.end(cell, record)
+                return Outcome(cell, record, computed=True)
+            found = store.finished(cell.identity)
+            if found is not None:
                 progress.finished(cell, "computed by another run")
-                return Outcome(cell, record, computed=False)
-        except OSError as error:  # the folder or the record cannot be written
-            record = _record(cell, "error", str(error), {}, None, device, now())
+                return Outcome(cell, found, computed=False)
+            record = self._compute(cell, store, progress)
             progress.end(cell, record)
             return Outcome(cell, record, computed=True)
 
-    def _compute(
-        self, cell: Cell, store: Store, lock: Lock, progress: SweepProgress, device: torch.device
-    ) -> CellRecord:
-        """Compute what is missing of a cell and write its record. Raises OSError when that cannot be written."""
-        started, memory = now(), PeakMemory(device)
+    def _compute(self, cell: Cell, store: Store, progress: SweepProgress) -> CellRecord:
+        """Compute what is missing of a cell, write its record and return it; one that cannot be written says so."""
+        started = now()
+        progress.begin(cell)
         tracked = self._tracker.start(cell, progress.say)
         finished: CellRecord | None = None
-        metrics: dict[str, float] = {}
-        status: Status = "done"
-        error: str | None = None
         try:
+            ending = self._work(cell, store, progress)
             try:
-                with time_limit(cell.runner.timeout_s):
-                    rows = self._examples(cell, store, lock, progress)
-                metrics = {**cell.runner.summarise(rows), "peak_memory_bytes": memory.read()}
-            except Exception as problem:
-                status, error = _classify(problem)
-                self._bench.drop_prefixes()
-            record = _record(cell, status, error, metrics, store, device, started)
-            store.finish(record)
+                record = _record(cell, ending, store, started)
+                store.finish(record)
+            except OSError as error:
+                record = _record(cell, Ending("error", str(error)), None, started)
             finished = record
             return record
         finally:
             tracked.finish(finished)
 
-    def _examples(self, cell: Cell, store: Store, lock: Lock, progress: SweepProgress) -> list[BaseModel]:
+    def _work(self, cell: Cell, store: Store, progress: SweepProgress) -> Ending:
+        """Load, compute and count; whatever goes wrong is how this cell ends, and no other."""
+        try:
+            memory = PeakMemory(self._bench.model(cell).device)
+            with time_limit(cell.runner.timeout_s):
+                rows = self._examples(cell, store, progress)
+            return Ending("done", metrics={**cell.runner.summarise(rows), "peak_memory_bytes": memory.read()})
+        except Exception as problem:
+            self._bench.drop_prefixes()
+            return failure(problem)
+
+    def _examples(self, cell: Cell, store: Store, progress: SweepProgress) -> list[BaseModel]:
         questions, size = self._bench.questions(cell), cell.runner.group_size
         rows = store.resume([question.example.id for question in questions], size)
-        progress.begin(cell, resumed=len(rows))
+        progress.advance(len(rows))
         for start in range(len(rows), len(questions), size):
             computed = cell.runner.compute(cell, self._bench, questions[start : start + size])
             store.append(computed)
-            lock.touch()
             rows += computed
             progress.advance(len(computed))
         return rows
 
 
-def _record(
-    cell: Cell,
-    status: Status,
-    error: str | None,
-    metrics: dict[str, float],
-    store: Store | None,
-    device: torch.device,
-    started: str,
-) -> CellRecord:
+def _record(cell: Cell, ending: Ending, store: Store | None, started: str) -> CellRecord:
     return CellRecord(
         identity=cell.identity,
         name=cell.name,
         experiment=cell.settings.name,
-        status=status,
-        error=error,
+        status=ending.status,
+        error=ending.error,
         labels=cell.labels,
         config=cell.config,
-        environment=describe(device, started),
-        metrics=metrics,
+        environment=describe(torch.device(cell.settings.model.device), started),
+        metrics=ending.metrics,
         examples=store.examples_file() if store else None,
     )
-
-
-def _classify(problem: Exception) -> tuple[Status, str]:
-    """Tell the status and the message of what stopped a cell."""
-    if isinstance(problem, UserError):
-        return "invalid_config", str(problem)
-    if isinstance(problem, CellTimeoutError):
-        return "timeout", str(problem)
-    # torch reports a failed allocation on the CPU as a plain RuntimeError.
-    on_cpu = isinstance(problem, RuntimeError) and "can't allocate memory" in str(problem)
-    if isinstance(problem, MemoryError | torch.OutOfMemoryError) or on_cpu:
-        return "out_of_memory", f"{type(problem).__name__}: {problem}"
-    return "error", "".join(traceback.format_exception(problem))

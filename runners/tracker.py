@@ -21,7 +21,7 @@ class TrackedRun(ABC):
 
     @abstractmethod
     def finish(self, record: CellRecord | None) -> None:
-        """End the run. `record` is None when none was written: an interruption, a full disk."""
+        """End the run. `record` is None when the cell was interrupted."""
 
 
 class Tracker(ABC):
@@ -45,6 +45,38 @@ class NoTracker(Tracker):
 
     def start(self, cell: Cell, say: Callable[[str], None]) -> TrackedRun:
         return NoTrackedRun()
+
+
+class Guarded(Tracker):
+    """Stands between a sweep and its tracker: whatever that raises is said once and changes nothing else."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker, self._told = tracker, False
+
+    def start(self, cell: Cell, say: Callable[[str], None]) -> TrackedRun:
+        try:
+            return GuardedRun(self._tracker.start(cell, say), lambda error: self._tell(error, say))
+        except Exception as error:
+            self._tell(error, say)
+            return NoTrackedRun()
+
+    def _tell(self, error: Exception, say: Callable[[str], None]) -> None:
+        if not self._told:
+            self._told = True
+            say(f"tracker: {_first_line(error)}. Some cells are not tracked; their records are written all the same.")
+
+
+class GuardedRun(TrackedRun):
+    """A run whose end may fail without harm."""
+
+    def __init__(self, run: TrackedRun, tell: Callable[[Exception], None]) -> None:
+        self._run, self._tell = run, tell
+
+    def finish(self, record: CellRecord | None) -> None:
+        try:
+            self._run.finish(record)
+        except Exception as error:
+            self._tell(error)
 
 
 class WandbRun(TrackedRun):
@@ -88,14 +120,10 @@ class WandbTracker(Tracker):
                 if not wandb.login(prompt=False, verify=False):
                     raise wandb.errors.UsageError("no credentials; `wandb login` stores them")
                 return WandbRun(self._init(cell, "online"))
-            except (wandb.errors.Error, OSError) as error:
+            except Exception as error:  # whatever a server or its client may say
                 self._reachable = False
-                say(f"W&B: {str(error).splitlines()[0]}. Runs go on offline; `wandb sync` uploads them later.")
-        try:
-            return WandbRun(self._init(cell, "offline"))
-        except (wandb.errors.Error, OSError) as error:
-            say(f"W&B: {str(error).splitlines()[0]}. This cell is not tracked; its record is written all the same.")
-            return NoTrackedRun()
+                say(f"W&B: {_first_line(error)}. Runs go on offline; `wandb sync` uploads them later.")
+        return WandbRun(self._init(cell, "offline"))
 
     def _init(self, cell: Cell, mode: Literal["offline", "online"]) -> Any:
         import wandb
@@ -112,3 +140,8 @@ class WandbTracker(Tracker):
             reinit="create_new",
             settings=wandb.Settings(silent=True, console="off", init_timeout=self.timeout_s),
         )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

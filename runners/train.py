@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
@@ -21,12 +21,12 @@ from tasks.tiny_batches import TinyBatches
 if TYPE_CHECKING:
     from mage.training.trainer import Trainer
 
-CHECKPOINT, RECIPE = "checkpoint", "recipe.json"
+RECIPE = "recipe.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Generation on held-out examples while training: every `every` steps and at the end, `examples` for each of `tasks`.
+    """Generation on held-out examples: every `every` steps and at the end, `examples` for each of `tasks`.
 
     decoding: a section like conf/decoding; tasks: sections like conf/task, by the name they are shown with.
     """
@@ -55,7 +55,7 @@ class Train:
     threads: int = 0
     save_every: int = 200
     log_every: int = 50
-    checkpoint_dtype: str = "bfloat16"
+    checkpoint_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     ignored: tuple[str, ...] = field(default=("threads", "save_every", "log_every", "evaluation"), repr=False)
 
     def run(self, config: Mapping[str, Any]) -> int:
@@ -64,17 +64,18 @@ class Train:
 
         from runners.limits import terminable
         from runners.lock import LockedError, locked
-        from runners.training import TrainingDisplay, run_training
+        from runners.training import TrainingDisplay, TrainingRun
 
         if self.threads:
             torch.set_num_threads(self.threads)
         folder = Path(config["output_dir"]) / config["name"]
+        run = TrainingRun(self, self._trainer(folder, config["seed"]), folder, config["model"])
         folder.mkdir(parents=True, exist_ok=True)
         console = Console() if sys.stdout.isatty() else Console(width=120)
         try:
             with locked(folder), terminable(), TrainingDisplay(console) as display:
                 self._claim(folder, config)
-                run_training(self, self._trainer(folder, config["seed"]), folder, config["model"], display)
+                run.finish(display)
         except LockedError as lock:
             raise UserError(f"name={config['name']}: its folder {folder} is {lock}.") from lock
         return 0

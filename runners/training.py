@@ -32,38 +32,50 @@ if TYPE_CHECKING:
 LOG = "train.jsonl"
 
 
-def run_training(
-    recipe: Train, trainer: Trainer, folder: Path, model: Mapping[str, Any], display: TrainingDisplay
-) -> None:
-    """Train to the end, and leave a checkpoint folder that `model.path` can name. `model`: the section of the config."""
-    tasks = {
-        name: build(f"runner.evaluation.tasks.{name}", section) for name, section in recipe.evaluation.tasks.items()
-    }
-    decoding = build("runner.evaluation.decoding", recipe.evaluation.decoding)
-    spec = DiffusionSpec(model["block_size"], model["mask_id"], tuple(model["stop_ids"]), model["alignment"])
-    checkpoint = folder / "checkpoint"
+class TrainingRun:
+    """A trainer with its checkpoint folder and its evaluation; `UserError` for an evaluation that cannot be built.
 
-    def evaluate() -> dict[str, float]:
-        export_checkpoint(trainer.body, checkpoint, VOCABULARY, SPECIAL, DTYPES[recipe.checkpoint_dtype])
-        engine = Engine(load_model(checkpoint, spec), Dense(), decoding)
-        return {name: exact_match(engine, task, recipe.evaluation.examples) for name, task in tasks.items()}
+    model: the section of the config that says how the trained model writes a block.
+    """
 
-    resumed = trainer.resume()
-    log = TrainingLog(folder / LOG, trainer.progress.step)
-    display.begin(trainer, resumed)
+    def __init__(self, recipe: Train, trainer: Trainer, folder: Path, model: Mapping[str, Any]) -> None:
+        wanted = recipe.evaluation
+        self._recipe, self._trainer, self._folder = recipe, trainer, folder
+        self._tasks = {name: build(f"runner.evaluation.tasks.{name}", task) for name, task in wanted.tasks.items()}
+        self._decoding = build("runner.evaluation.decoding", wanted.decoding)
+        self._spec = DiffusionSpec(model["block_size"], model["mask_id"], tuple(model["stop_ids"]), model["alignment"])
 
-    def after_step(standing: Standing) -> None:
-        done = standing.stage == len(trainer.stages)
-        scores = evaluate() if done or standing.step % recipe.evaluation.every == 0 else {}
-        display.advance(standing, trainer)
-        if scores or standing.step % recipe.log_every == 0:
-            log.write(standing, scores)
-            display.say(standing, scores)
+    @property
+    def checkpoint(self) -> Path:
+        """A folder for `model.path`, written at each evaluation."""
+        return self._folder / "checkpoint"
 
-    trainer.run(after_step)
-    if not checkpoint.is_dir():  # resumed behind the last step
-        evaluate()
-    display.end(checkpoint)
+    def finish(self, display: TrainingDisplay) -> None:
+        """Train from the last state, if there is one, to the end."""
+        trainer, recipe = self._trainer, self._recipe
+        resumed = trainer.resume()
+        log = TrainingLog(self._folder / LOG, trainer.progress.step)
+        display.begin(trainer, resumed)
+
+        def after_step(standing: Standing) -> None:
+            done = standing.stage == len(trainer.stages)
+            scores = self.evaluate() if done or standing.step % recipe.evaluation.every == 0 else {}
+            display.advance(standing, trainer)
+            if scores or standing.step % recipe.log_every == 0:
+                log.write(standing, scores)
+                display.say(standing, scores)
+
+        trainer.run(after_step)
+        if not self.checkpoint.is_dir():  # resumed behind the last step
+            self.evaluate()
+        display.end(self.checkpoint)
+
+    def evaluate(self) -> dict[str, float]:
+        """Write the checkpoint, load it as any model is loaded, and return the exact match of each task."""
+        dtype = DTYPES[self._recipe.checkpoint_dtype]
+        export_checkpoint(self._trainer.body, self.checkpoint, VOCABULARY, SPECIAL, dtype)
+        engine = Engine(load_model(self.checkpoint, self._spec), Dense(), self._decoding)
+        return {name: exact_match(engine, task, self._recipe.evaluation.examples) for name, task in self._tasks.items()}
 
 
 def exact_match(engine: Engine, task: Task, count: int) -> float:

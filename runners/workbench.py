@@ -13,8 +13,8 @@ import torch
 from mage.generation.engine import Engine
 from mage.generation.prefill import Prefix
 from mage.models.checkpoint import LanguageModel, load_model
-from mage.models.config import DiffusionSpec
 from runners.cell import Cell
+from runners.feasibility import diffusion_spec
 from runners.material import Question, make_questions
 from runners.prefixes import PrefixCache
 
@@ -30,22 +30,20 @@ class Workbench:
         self._prefixes = PrefixCache(0)
 
     def model(self, cell: Cell) -> LanguageModel:
-        """Return the cell's model, loaded when the last cell had another one. Raises `UserError`."""
-        wanted = cell.settings.model
-        key = (cell.model_hash, wanted)
-        if self._model is None or key != self._model_key:
+        """Return the cell's model, loaded when the last cell had another one. Raises whatever loading may raise."""
+        if self._model is None or cell.model_key != self._model_key:
             if self._model is not None:  # two models need not fit into memory together
-                self._model, self._model_key = None, ()
+                self._model = None
                 self.drop_prefixes()
-            spec = DiffusionSpec(wanted.block_size, wanted.mask_id, wanted.stop_ids, wanted.alignment)
-            self._model = load_model(cell.checkpoint, spec, device=wanted.device, dtype=wanted.dtype)
-            self._model_key = key
+            wanted, folder = cell.settings.model, cell.checkpoint.folder
+            self._model = load_model(folder, diffusion_spec(cell), device=wanted.device, dtype=wanted.dtype)
+            self._model_key = cell.model_key
         return self._model
 
     def questions(self, cell: Cell) -> list[Question]:
         """Return the cell's questions, and make its prefixes the ones that are kept. Raises `UserError`."""
         model = self.model(cell)
-        key = (*cell.prompts_key, self._model_key)
+        key = cell.prompts_key
         if key != self._questions_key:
             self._questions, self._questions_key = make_questions(cell, model), key
         self._prefixes.limit_bytes = int(cell.runner.prefix_cache_gib * 2**30)
@@ -64,7 +62,8 @@ class Workbench:
         self._prefixes.clear()
         gc.collect()
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            with suppress(RuntimeError):  # a device that failed for good says so to the next cell
+                torch.cuda.empty_cache()
 
 
 class PeakMemory:

@@ -57,6 +57,9 @@ class Task(ABC):
     def content_hash(self) -> str:
         """Hex digest of everything that determines the examples of a seed, but for the tokenizer."""
 
+    def check_block_size(self, block_size: int) -> None:  # noqa: B027 - most tasks can be cut to any
+        """Raise TaskError when prompts of this task cannot be cut into blocks of `block_size` tokens."""
+
     @abstractmethod
     def examples(self, tokenizer: Tokenizer, count: int, seed: int, block_size: int) -> list[Example]:
         """The first `count` examples of a seed. Example i does not depend on `count`."""

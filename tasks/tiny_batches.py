@@ -11,13 +11,16 @@ from tasks.tiny_contexts import KINDS, MAX_HOPS, VALUES, Context, Ids, encode, f
 from tasks.tiny_words import EOS, NUMBERS
 
 # What is asked, among the kinds that a context tells.
-ASKED = {"needle": 0.33, "code": 0.22, "link": 0.22, "vote": 0.06, "pair": 0.17}
+ASKED = {"needle": 0.26, "code": 0.2, "link": 0.3, "vote": 0.1, "pair": 0.14}
 ASKED_IN_BLOCK = 4  # needles that one question may ask for when the answer follows in the same block
 ASKED_IN_PREFIX = 8
+CHAINED = [KINDS.index("code"), KINDS.index("link")]
 LATER_BLOCK = 0.4  # share of branches with one earlier block that continue a code rather than follow a question block
 
 _COMMA, _DOT, _SEMICOLON = encode(", . ;")
 _ANSWER = encode("? answer :")
+_CODE_QUESTION = encode("what is the code of")
+_CODE_QUESTION_TOKENS = len(_CODE_QUESTION) + 1 + len(_ANSWER)
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Branches:
     tokens `[rows, branches, blocks * block_size]`: question and answer, all blocks but the last are clean. Branches
     stand at the positions behind the context. starts, ends `[rows, branches]`: in the last block, the first token of
     the answer and the end of its meaning part (its `<eos>` included); `<eos>` fills the rest. kinds `[rows,
-    branches]`: index into KINDS. values `[rows, branches, block_size]`: where the last block holds a value.
+    branches]`: index into KINDS. chained `[rows, branches]`: each token of the answer follows from the one before.
+    values `[rows, branches, block_size]`: where the last block holds a value.
     """
 
     contexts: Ids
@@ -37,18 +41,15 @@ class Branches:
     starts: Ids
     ends: Ids
     kinds: Ids
+    chained: NDArray[np.bool_]
     values: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class TinyBatches:
-    """Draws batches. `max_positions`: 0, or the position up to which random gaps may spread a context.
-
-    gap_share: share of the contexts with gaps.
-    """
+    """Draws batches. `gap_share`: share of the contexts with gaps, where gaps are asked for."""
 
     block_size: int = 32
-    max_positions: int = 0
     gap_share: float = 0.7
 
     @property
@@ -56,28 +57,29 @@ class TinyBatches:
         """Names of `Branches.kinds`."""
         return KINDS
 
-    @property
-    def fill_id(self) -> int:
-        """The token that fills an answer block behind the answer."""
-        return EOS
+    def draw(
+        self, rng: np.random.Generator, rows: int, length: int, branches: int, earlier: int, max_positions: int = 0
+    ) -> Branches:
+        """Draw a batch whose branches have `earlier` (0 to 3) clean blocks before the noised one.
 
-    def draw(self, rng: np.random.Generator, rows: int, length: int, branches: int, earlier: int) -> Branches:
-        """Draw a batch whose branches have `earlier` (0 to 3) clean blocks before the noised one."""
+        max_positions: 0, or the position up to which random gaps may spread a context.
+        """
         size = self.block_size
         contexts, positions = np.empty((rows, length), dtype=np.int64), np.empty((rows, length), dtype=np.int64)
         tokens = np.empty((rows, branches, (earlier + 1) * size), dtype=np.int64)
         starts, ends, kinds = (np.empty((rows, branches), dtype=np.int64) for _ in range(3))
         # Only a long code has an answer that reaches a third or fourth block.
-        code_words = {0: 0, 1: 0, 2: 2 * size - 9, 3: 2 * size}[earlier]
+        code_words = {0: 0, 1: 0, 2: 2 * size - _CODE_QUESTION_TOKENS, 3: 2 * size}[earlier]
         for row in range(rows):
             context = write_context(rng, length, code_words)
-            contexts[row], positions[row] = context.tokens, self._positions(rng, context.tokens)
+            contexts[row], positions[row] = context.tokens, self._positions(rng, context.tokens, max_positions)
             for branch in range(branches):
                 drawn = self._branch(rng, context, earlier)
                 tokens[row, branch], starts[row, branch], ends[row, branch], kinds[row, branch] = drawn
         last = tokens[:, :, -size:]
         values = (last >= VALUES[0]) & (last <= VALUES[-1])
-        return Branches(contexts, positions, tokens, starts, ends, kinds, values)
+        chained = np.isin(kinds, CHAINED)
+        return Branches(contexts, positions, tokens, starts, ends, kinds, chained, values)
 
     def _branch(self, rng: np.random.Generator, context: Context, earlier: int) -> tuple[Ids, int, int, int]:
         """Tokens, start and end of the answer in the last block, kind."""
@@ -91,25 +93,25 @@ class TinyBatches:
                 (index, prefix)
                 for index, (_, words) in enumerate(context.codes)
                 for prefix in ((False,) if earlier == 1 else (False, True))
-                if (size if prefix else 9) + len(words) + 1 > size * earlier
+                if (size if prefix else _CODE_QUESTION_TOKENS) + len(words) + 1 > size * earlier
             ]
             if reaching and (earlier > 1 or rng.random() < LATER_BLOCK):
                 code, in_prefix = reaching[int(rng.integers(len(reaching)))]
                 kind = "code"
         question, answer = _ask(rng, context, kind, ASKED_IN_PREFIX if in_prefix else ASKED_IN_BLOCK, code)
         if in_prefix:
-            question = [*filler(rng, size)[::-1][: size - len(question)][::-1].tolist(), *question]
+            question = [*filler(rng, size)[len(question) - size :].tolist(), *question]
         told = [*question, *answer]
         before = size * earlier
         row = np.full(before + size, EOS, dtype=np.int64)
         row[: len(told)] = told[: before + size]
         return row, max(0, len(question) - before), min(len(told) - before, size), KINDS.index(kind)
 
-    def _positions(self, rng: np.random.Generator, tokens: Ids) -> Ids:
+    def _positions(self, rng: np.random.Generator, tokens: Ids, max_positions: int) -> Ids:
         """0, 1, 2, ..., or with up to 8 gaps at sentence ends: short contexts then teach the positions of long ones."""
         length = len(tokens)
         positions = np.arange(length)
-        room = self.max_positions - length - 4 * self.block_size
+        room = max_positions - length - 4 * self.block_size
         if room <= 0 or rng.random() >= self.gap_share:
             return positions
         ends = np.flatnonzero((tokens == _DOT) | (tokens == _SEMICOLON)) + 1
@@ -132,14 +134,14 @@ def _ask(
         return _ask_needles(rng, context, needles)
     if kind == "code":
         city, words = context.codes[int(rng.integers(len(context.codes))) if code is None else code]
-        return [*encode("what is the code of"), city, *_ANSWER], [*words, EOS]
+        return [*_CODE_QUESTION, city, *_ANSWER], [*words, EOS]
     if kind == "link":
         return _ask_link(rng, context)
     if kind == "vote":
         assert context.winner is not None
         return [*encode("which word has the most votes"), *_ANSWER], [context.winner, EOS]
     city, word = context.pairs[int(rng.integers(len(context.pairs)))]
-    return [*encode("what value does"), city, *encode("have"), *_ANSWER], [word, EOS]
+    return [*encode("what is the value of"), city, *_ANSWER], [word, EOS]
 
 
 def _ask_needles(rng: np.random.Generator, context: Context, needles: int) -> tuple[list[int], list[int]]:
@@ -161,7 +163,5 @@ def _ask_link(rng: np.random.Generator, context: Context) -> tuple[list[int], li
     if rng.random() < 0.6:
         start = int(rng.integers(len(chain) - 1))
         hops = int(rng.integers(1, min(MAX_HOPS, len(chain) - 1 - start) + 1))
-    question = [*encode("where does"), chain[start], *encode(f"lead after {NUMBERS[hops - 1]} steps"), *_ANSWER]
+    question = [*encode(f"where is {NUMBERS[hops - 1]} steps after"), chain[start], *_ANSWER]
     return question, [*chain[start + 1 : start + hops + 1], EOS]
-
-

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ Ids = NDArray[np.int64]
 KINDS = ("needle", "code", "link", "vote", "pair")
 
 # How a context is filled: with facts of one kind, or with a mixture of kinds.
-FILLINGS = {"mixture": 0.35, "needle": 0.2, "code": 0.15, "link": 0.15, "vote": 0.05, "pair": 0.1}
+FILLINGS = {"mixture": 0.3, "needle": 0.15, "code": 0.17, "link": 0.18, "vote": 0.1, "pair": 0.1}
 
 MENTIONS = 0.1  # share of filler sentences that name a city
 MAX_HOPS = 8
@@ -123,9 +124,6 @@ class _Writer:
         """A number from `low` to `high`: evenly or log-evenly, so that few and many are both common."""
         if self._rng.random() < 0.5:
             return int(self._rng.integers(low, high + 1))
-        return self._log_count(low, high)
-
-    def _log_count(self, low: int, high: int) -> int:
         drawn = round(float(np.exp(self._rng.uniform(np.log(low), np.log(high + 0.49)))))
         return min(max(drawn, low), high)
 
@@ -147,16 +145,19 @@ class _Writer:
             self._sentences.append([city, _COLON, word, _SEMICOLON])
 
     def _codes(self, room: int) -> None:
-        """Words differ within a code. Between codes they differ too, or are drawn anew."""
+        """Words differ within a code. Between codes they differ too, or are drawn anew. Often all codes are as long."""
         unused: list[int] | None = None
         if self._rng.random() >= SHARED_WORDS:
             unused = self._rng.permutation(VALUES).tolist()
-        least = max(4, self._code_words)
-        for _ in range(int(self._rng.integers(1, MAX_CODES + 1))):
+        least, count = max(4, self._code_words), int(self._rng.integers(1, MAX_CODES + 1))
+        alike = None
+        if self._rng.random() < 0.5:
+            alike = int(self._rng.integers(4, max(5, min(MAX_CODE, room // count - 6) + 1)))
+        for _ in range(count):
             most = min(room - 6, MAX_CODE, MAX_CODE if unused is None else len(unused))
             if most < least or not self._cities:
                 return
-            size = self._log_count(least, most)
+            size = int(self._rng.integers(least, most + 1)) if alike is None else min(max(alike, least), most)
             if unused is None:
                 words = self._rng.choice(VALUES, size, replace=False).tolist()
             else:
@@ -176,7 +177,7 @@ class _Writer:
             links -= size
             chain = [self._cities.pop() for _ in range(size + 1)]
             self.context.chains.append(chain)
-            self._sentences += [[a, *_LINK, b, _DOT] for a, b in zip(chain, chain[1:], strict=False)]
+            self._sentences += [[a, *_LINK, b, _DOT] for a, b in pairwise(chain)]
 
     def _votes(self, room: int) -> None:
         """The winner leads by a third of its votes or more, by at least one."""

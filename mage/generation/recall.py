@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
+from mage.generation.recall_row import RecallRow
 from mage.selection import top_k
 from mage.view import View
-
-
-@dataclass(frozen=True)
-class RecallRow:
-    """One layer at one denoising step, mean over KV heads.
-
-    `recall`: share of the oracle's top-k (by this step's exact attention mass) that the attended set holds.
-    `oracle_mass`: prefix and block together have mass 1; how much of it the oracle's set holds. `mass_captured`: mass
-    on the attended set over `oracle_mass`.
-    """
-
-    block: int
-    step: int
-    layer: int
-    recall: float
-    mass_captured: float
-    oracle_mass: float
 
 
 class RecallObserver:

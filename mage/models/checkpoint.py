@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,17 +54,55 @@ def load_model(
     path = Path(folder)
     if dtype not in DTYPES:
         raise unknown_choice("model.dtype", dtype, DTYPES)
-    config = read_config(path)
-    files = weight_files(path)
-    _check_ids(spec, config)
+    config = check_checkpoint(path)
+    check_ids(spec, config)
     with torch.device("meta"):
         body = Transformer(config)
-    tensors = _read_tensors(files, body, DTYPES[dtype])
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(path):
+        with _opened(file) as archive:
+            tensors |= {name: archive.get_tensor(name).to(DTYPES[dtype]) for name in archive.keys()}  # noqa: SIM118
     body.load_state_dict(tensors, assign=True, strict=not config.tied_embeddings)
     if config.tied_embeddings:
         body.lm_head.weight = body.model.embed_tokens.weight
     body.to(device).eval().requires_grad_(False)
     return LanguageModel(body, spec, Tokenizer(path / "tokenizer.json"))
+
+
+def check_checkpoint(folder: Path) -> BodyConfig:
+    """Check a checkpoint folder by its headers, without reading any weight, and return what its config says.
+
+    Raises `UserError` as `load_model` does.
+    """
+    config = read_config(folder)
+    with torch.device("meta"):
+        body = Transformer(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in body.state_dict().items()}
+    missing = set(expected)
+    if config.tied_embeddings:
+        missing.discard("lm_head.weight")  # some files hold it all the same
+    files = weight_files(folder)
+    for file in files:
+        with _opened(file) as archive:
+            for name in archive.keys():  # noqa: SIM118 - the archive is not a mapping
+                if name not in expected:
+                    raise UserError(f"{file}: tensor {name} is not part of this model.")
+                shape = tuple(archive.get_slice(name).get_shape())
+                if shape != expected[name]:
+                    raise UserError(f"{file}: tensor {name} has shape {shape}, config.json says {expected[name]}.")
+                missing.discard(name)
+    if missing:
+        raise UserError(f"{folder}: tensor {min(missing)} is missing from the weight files.")
+    Tokenizer(folder / "tokenizer.json")
+    return config
+
+
+def check_ids(spec: DiffusionSpec, config: BodyConfig) -> None:
+    """Raise `UserError` when the mask id or a stop id is outside the vocabulary."""
+    for field, ids in (("model.mask_id", (spec.mask_id,)), ("model.stop_ids", spec.stop_ids)):
+        for value in ids:
+            if not 0 <= value < config.vocab_size:
+                raise UserError(f"{field}={value} is outside the vocabulary of {config.vocab_size} tokens.")
 
 
 def read_config(folder: Path) -> BodyConfig:
@@ -113,35 +153,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_ids(spec: DiffusionSpec, config: BodyConfig) -> None:
-    for field, ids in (("model.mask_id", (spec.mask_id,)), ("model.stop_ids", spec.stop_ids)):
-        for value in ids:
-            if not 0 <= value < config.vocab_size:
-                raise UserError(f"{field}={value} is outside the vocabulary of {config.vocab_size} tokens.")
-
-
-def _read_tensors(files: list[Path], body: Transformer, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Read every tensor, checked by name and shape against the body before any data is converted."""
-    tied = body.config.tied_embeddings
-    expected = {name: tuple(tensor.shape) for name, tensor in body.state_dict().items()}
-    if tied:
-        expected.pop("lm_head.weight")
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        try:
-            with safe_open(file, framework="pt") as archive:
-                for name in archive.keys():  # noqa: SIM118 - the archive is not a mapping
-                    if tied and name == "lm_head.weight":
-                        continue
-                    if name not in expected:
-                        raise UserError(f"{file}: tensor {name} is not part of this model.")
-                    shape = tuple(archive.get_slice(name).get_shape())
-                    if shape != expected[name]:
-                        raise UserError(f"{file}: tensor {name} has shape {shape}, config.json says {expected[name]}.")
-                    tensors[name] = archive.get_tensor(name).to(dtype)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{file}: not a readable safetensors file: {error}") from error
-    missing = next((name for name in expected if name not in tensors), None)
-    if missing is not None:
-        raise UserError(f"{files[0].parent}: tensor {missing} is missing from the weight files.")
-    return tensors
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    try:
+        with safe_open(file, framework="pt") as archive:
+            yield archive
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file}: not a readable safetensors file: {error}") from error

@@ -12,6 +12,7 @@ from run import CONF
 from runners.cell import read_cell
 from runners.composition import compose_sweep
 from runners.plan import is_dense, plan_sweep
+from tasks.niah import NeedleInHaystack
 
 GROUPS = ("method", "task", "decoding", "tracker")
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
@@ -78,6 +79,14 @@ def test_a_sweep_over_values_composes_what_single_runs_do(tiny_checkpoint: Path)
         overrides = [f"{key}={value}" for key, value in zip(swept, values, strict=True)]
         alone += compose_sweep(overrides, CONF, multirun=False) or []
     assert together == alone
+
+
+def test_a_grid_of_one_value_needs_no_list(tiny_checkpoint: Path) -> None:
+    overrides = ["task=niah", "task.lengths=2048", "task.depths=0.5", f"model.path={tiny_checkpoint}"]
+    (config,) = compose_sweep(overrides, CONF, multirun=False) or []
+    task = read_cell(config).task
+    assert isinstance(task, NeedleInHaystack)
+    assert task.lengths == (2048,) and task.depths == (0.5,)
 
 
 def test_a_field_that_one_choice_lacks_is_refused(tiny_checkpoint: Path) -> None:

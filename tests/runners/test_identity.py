@@ -97,6 +97,33 @@ def test_a_reference_is_added_once_for_each_setting_that_needs_its_own(tiny_chec
         assert is_dense(paired[0])
 
 
+@pytest.mark.parametrize(
+    "varied",
+    [
+        "runner.batch_size=1,2",
+        "model.block_size=16,32",
+        "model.mask_id=1,3",
+        "model.stop_ids=[2],[3]",
+        "model.alignment=same,shifted",
+        "model.dtype=float32,bfloat16",
+        "decoding.tokens_per_step=1,2",
+        "task.needles=8,16",
+        "examples=3,4",
+    ],
+)
+def test_each_setting_is_compared_with_a_reference_of_its_own(varied: str, tiny_checkpoint: Path) -> None:
+    overrides = [f"model.path={tiny_checkpoint}", varied, "budget=16,32"]
+    plan = plan_sweep(compose_sweep(overrides, CONF, multirun=True) or [])
+    named = plan_sweep(compose_sweep([*overrides, "method=dense"], CONF, multirun=True) or [])
+    assert len(plan.added) == 2
+    assert {c.identity for c in plan.added} == {c.identity for c in named.cells}, "as if it had been named"
+
+
+def test_what_changes_no_result_needs_no_second_reference(tiny_checkpoint: Path) -> None:
+    overrides = [f"model.path={tiny_checkpoint}", "runner.prefix_cache_gib=0,1", "dense_layers=1,2"]
+    assert len(plan_sweep(compose_sweep(overrides, CONF, multirun=True) or []).added) == 1
+
+
 @pytest.mark.parametrize("override", ["method=mage,dense", "dense_reference=false", "runner=recall"])
 def test_no_reference_is_added_where_none_is_wanted(override: str, tiny_checkpoint: Path) -> None:
     plan = plan_sweep(compose_sweep([f"model.path={tiny_checkpoint}", override], CONF, multirun=True) or [])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.lock import FOREIGN_STALE_S, LOCK_NAME, LockedError, locked
+from runners.lock import LOCK_NAME, LockedError, locked
 from tests.runners.processes import fork
 
 
@@ -56,16 +56,11 @@ def test_a_lock_is_released_by_an_exception(tmp_path: Path) -> None:
         pass
 
 
-def test_another_host_s_lock_counts_as_long_as_it_shows_life(tmp_path: Path) -> None:
+def test_a_dead_owner_in_another_container_is_taken_over_at_once(tmp_path: Path) -> None:
     path = tmp_path / LOCK_NAME
-    path.write_text(json.dumps({"pid": 1, "host": "another", "started": 0.0}))
-    with pytest.raises(LockedError, match="another"), locked(tmp_path):
-        pass
-    stale = time.time() - FOREIGN_STALE_S - 1
-    os.utime(path, (stale, stale))
-    with locked(tmp_path) as lock:
-        lock.touch()
-        assert path.stat().st_mtime > stale
+    path.write_text(json.dumps({"pid": 1, "host": "another"}))
+    with locked(tmp_path):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
 
 
 def test_the_folder_is_made(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from run import CONF, main
 from runners.command import command_line
@@ -39,6 +41,13 @@ REFUSED = {
     "tracker=mlflow": "Allowed: none, wandb",
     "model.path=nowhere": "model.path=nowhere",
     "model.alignment=left": "model.alignment=left",
+    "model.device=gpu0": "model.device=gpu0: not a device",
+    "model.dtype=float8": "model.dtype=float8",
+    "model.mask_id=99999": "model.mask_id=99999",
+    "model.stop_ids=[99999]": "model.stop_ids=99999",
+    "model.block_size=48": "task.lengths=128",
+    "task.lengths=[120]": "task.lengths=120",
+    "task.lengths=120": "task.lengths=120",
     "+experiment=dmeo": "did you mean demo?",
     "+model._target_=x": "model._target_",
 }
@@ -83,11 +92,56 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_written(
     assert not out.parent.exists()
 
 
+def test_a_damaged_later_checkpoint_refuses_the_whole_sweep(
+    run: Callable[..., int], tiny_checkpoint: Path, tmp_path: Path, out: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = write_tiny_checkpoint(tmp_path / "damaged", seed=1) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])  # its header is whole
+    assert run("-m", f"model.path={tiny_checkpoint},{file.parent}", "method=dense") == 2
+    assert str(file) in capfd.readouterr().err
+    assert not out.parent.exists()
+
+
+@pytest.mark.parametrize("changes", [{"num_attention_heads": "4"}, {"hidden_act": "gelu"}, {"head_dim": 15}])
+def test_a_config_json_that_cannot_work_is_named(
+    changes: dict[str, object], run: Callable[..., int], tmp_path: Path, out: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = write_tiny_checkpoint(tmp_path / "odd") / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    assert run(f"model.path={file.parent}") == 2
+    told = capfd.readouterr().err
+    assert str(file.parent) in told and "config.json" in told and len(told.splitlines()) == 1
+    assert not out.parent.exists()
+
+
+@pytest.mark.parametrize(("count", "device"), [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2")])
+def test_a_device_that_is_not_there_is_refused(
+    count: int,
+    device: str,
+    run: Callable[..., int],
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert run(f"model.device={device}") == 2
+    told = capfd.readouterr().err
+    assert f"model.device={device}" in told and len(told.splitlines()) == 1
+    assert not out.parent.exists()
+
+
+def test_a_window_beyond_the_kept_queries_is_refused(run: Callable[..., int], out: Path) -> None:
+    assert run("method=snapkv", "method.window=129") == 2
+    assert not out.parent.exists()
+
+
 def test_a_slip_costs_no_import_of_torch() -> None:
+    slips = ("method=mgae", "budgett=3", "budget=0", "model.path=nowhere", "model.device=gpu0", "task.lengths=[120]")
     code = (
         "import sys; from pathlib import Path; from runners.command import command_line\n"
         "from run import main\n"
-        "for slip in ('method=mgae', 'budgett=3', 'budget=0', 'model.path=nowhere'):\n"
+        f"for slip in {slips}:\n"
         "    assert command_line([slip], Path('conf'), main) == 2\n"
         "assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
     )

@@ -6,7 +6,9 @@ import errno
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,19 @@ import pytest
 import torch
 from pydantic import BaseModel
 
+import runners.environment
+import runners.sweep
 import runners.workbench
 from mage.errors import UserError
 from mage.generation.engine import Engine
+from run import CONF
+from runners.composition import compose_sweep
 from runners.evaluate import Evaluate
-from runners.record import ExampleResult, RecallResult
+from runners.lock import locked
+from runners.plan import plan_sweep
+from runners.record import CellRecord, ExampleResult, RecallResult
 from runners.store import Store
-from tests.runners.conftest import outcome, records
+from tests.runners.conftest import outcome, records, write_tiny_checkpoint
 
 Run = Callable[..., int]
 SWEEP = ("-m", "method=mage,quest", "budget=16,32")
@@ -150,6 +158,129 @@ def test_a_cell_that_fails_is_typed_and_the_sweep_goes_on(
     assert records(out)["mage-16"].metrics["examples"] == 4
 
 
+def test_a_misshapen_checkpoint_refuses_the_sweep(
+    run: Run, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = change_config(write_tiny_checkpoint(tmp_path / "odd", seed=1), intermediate_size=40)
+    whole = write_tiny_checkpoint(tmp_path / "whole")
+    assert run("-m", f"model.path={whole},{odd}", "method=dense,mage") == 2
+    assert "has shape" in capsys.readouterr().err and not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (MemoryError("no memory"), "out_of_memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), "out_of_memory"),
+        (ZeroDivisionError("division by zero"), "error"),
+        (UserError("max_new_tokens=0 is out of range."), "invalid_config"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_cell_that_fails_is_typed_and_the_sweep_goes_on(
+    error: Exception,
+    status: str,
+    run: Run,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fail_on(monkeypatch, "mage", error, after=2)
+    assert run("-m", "method=mage,quest") == 1
+    found = records(out)
+    failed = found.pop("mage-16")
+    assert failed.status == status and failed.metrics == {}
+    assert failed.error is not None and str(error) in failed.error
+    assert ("Traceback" in failed.error) == (status == "error")
+    assert failed.examples is not None and failed.examples.count == 2
+    assert {record.status for record in found.values()} == {"done"}
+    assert f"failed: {failed.name}: {status}" in capsys.readouterr().out
+
+    monkeypatch.undo()
+    assert run("-m", "method=mage,quest") == 0
+    assert records(out)["mage-16"].metrics["examples"] == 4
+
+
+def test_a_checkpoint_that_fails_to_load_costs_its_own_cells(run: Run, out: Path, tmp_path: Path) -> None:
+    odd = change_config(write_tiny_checkpoint(tmp_path / "odd", seed=1), intermediate_size=40)
+    whole = write_tiny_checkpoint(tmp_path / "whole")
+    assert run("-m", f"model.path={odd},{whole}", "method=dense,mage") == 1
+    found = [CellRecord.model_validate_json(path.read_bytes()) for path in out.glob("*/record.json")]
+    assert sorted((record.config["model"]["path"] == str(odd), record.status) for record in found) == [
+        (False, "done"),
+        (False, "done"),
+        (True, "invalid_config"),
+        (True, "invalid_config"),
+    ]
+    assert all("has shape" in record.error for record in found if record.error)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (RuntimeError("CUDA error: out of memory"), "out_of_memory"),
+        (AssertionError("Torch not compiled with CUDA enabled"), "error"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_trouble_while_loading_is_typed(
+    error: Exception, status: str, run: Run, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, loads = runners.workbench.load_model, []
+
+    def fail_once(*arguments: Any, **options: Any) -> Any:
+        loads.append(arguments)
+        if len(loads) == 1:
+            raise error
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(runners.workbench, "load_model", fail_once)
+    assert run("-m", "method=dense,mage") == 1
+    assert {name: record.status for name, record in records(out).items()} == {"dense-all": status, "mage-16": "done"}
+
+
+def test_nothing_is_loaded_while_another_run_holds_the_cells(
+    run: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [write_tiny_checkpoint(tmp_path / str(seed), seed) for seed in (3, 4)]
+    sweep = ["method=dense", "model.path=" + ",".join(map(str, paths))]
+    configs = compose_sweep([*(s for s in small if not s.startswith("model.path")), *sweep], CONF, multirun=True)
+    load, loads, naps = runners.workbench.load_model, [], []
+    monkeypatch.setattr(runners.workbench, "load_model", lambda *a, **k: loads.append(1) or load(*a, **k))
+    with ExitStack() as other:
+        for cell in plan_sweep(configs or []).cells:
+            other.enter_context(locked(cell.folder))
+
+        def nap(seconds: float) -> None:
+            naps.append(len(loads))
+            if len(naps) == 5:
+                other.close()
+
+        monkeypatch.setattr(time, "sleep", nap)
+        assert run("-m", *sweep) == 0
+    assert naps == [0] * 5
+    assert len(loads) == 2
+
+
+def test_variants_of_a_model_do_not_alternate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, loads = runners.workbench.load_model, []
+    monkeypatch.setattr(runners.workbench, "load_model", lambda *a, **k: loads.append(1) or load(*a, **k))
+    assert run("-m", "method=dense", "seed=0,1", "model.dtype=float32,bfloat16", "examples=1") == 0
+    assert len(loads) == 2
+
+
+def test_finished_cells_of_another_commit_are_told(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for commit in ("a" * 40, "b" * 40):
+        for module in (runners.environment, runners.sweep):
+            monkeypatch.setattr(module, "git_state", lambda commit=commit: (commit, False))
+        assert run("-m", "method=dense,mage") == 0
+    assert "2 of them were computed by commit aaaaaaaa, this is bbbbbbbb." in capsys.readouterr().out
+
+
 def test_on_error_stop_ends_the_sweep(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_on(monkeypatch, "mage", ZeroDivisionError())
     assert run("-m", "method=mage,quest", "runner.on_error=stop") == 1
@@ -177,11 +308,29 @@ def test_the_timer_reaches_a_cell(run: Run, out: Path) -> None:
     assert next(iter(records(out).values())).status == "timeout"
 
 
-def test_a_task_that_cannot_serve_the_model_is_an_invalid_config(run: Run, out: Path) -> None:
-    assert run("method=dense", "task.lengths=[120]") == 1  # no multiple of the block size
+def change_config(checkpoint: Path, **changes: object) -> Path:
+    file = checkpoint / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    return checkpoint
+
+
+def test_a_prompt_that_cannot_be_cut_to_the_model_is_an_invalid_config(run: Run, out: Path, tmp_path: Path) -> None:
+    short = change_config(write_tiny_checkpoint(tmp_path / "short"), max_position_embeddings=32)
+    assert run("method=dense", f"model.path={short}") == 1
     (record,) = records(out).values()
-    assert record.status == "invalid_config" and "task.lengths=120" in (record.error or "")
+    assert record.status == "invalid_config" and "max_positions=32" in (record.error or "")
     assert record.examples is None
+
+
+def test_cut_prompts_are_told(run: Run, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("method=dense") == 0
+    assert "truncated" not in capsys.readouterr().out
+    short = change_config(write_tiny_checkpoint(tmp_path / "short"), max_position_embeddings=128)
+    assert run("method=dense", f"model.path={short}", "name=cut") == 0
+    (record,) = records(out.parent / "cut").values()
+    assert record.metrics["truncated_examples"] == 4
+    printed = capsys.readouterr().out
+    assert "truncated: prompts that were cut" in printed and "4.000" in printed
 
 
 def test_a_full_disk_fails_the_cell_and_spares_the_others(

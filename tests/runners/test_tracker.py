@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import wandb
 
 from mage.generation.engine import Engine
+from runners.cell import Cell
+from runners.record import CellRecord
+from runners.tracker import TrackedRun, Tracker
 from tests.runners.conftest import records
 from tests.runners.wandb_file import OfflineRun, read
 
@@ -61,6 +66,43 @@ def test_online_without_credentials_goes_on_offline_and_says_so_once(
     assert run("-m", "method=mage,dense", "tracker=wandb", "tracker.mode=online") == 0
     assert capsys.readouterr().out.count("Runs go on offline") == 1
     assert len(offline_runs(out.parent)) == 2
+
+
+def test_online_trouble_of_any_kind_goes_on_offline(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("the service is gone")
+
+    monkeypatch.setattr(wandb, "login", fail)
+    assert run("method=dense", "tracker=wandb", "tracker.mode=online") == 0
+    assert len(offline_runs(out.parent)) == 1
+
+
+class BrokenRun(TrackedRun):
+    def finish(self, record: CellRecord | None) -> None:
+        raise RuntimeError("the service is gone")
+
+
+@dataclass
+class BrokenTracker(Tracker):
+    """Its server went away before a run, or during it."""
+
+    fails_at: str = "start"
+
+    def start(self, cell: Cell, say: Callable[[str], None]) -> TrackedRun:
+        if self.fails_at == "start":
+            raise ConnectionError("the service is gone")
+        return BrokenRun()
+
+
+@pytest.mark.parametrize("fails_at", ["start", "finish"])
+def test_a_tracker_s_trouble_is_said_once_and_costs_nothing(
+    fails_at: str, run: Run, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = [f"tracker._target_={__name__}.BrokenTracker", f"+tracker.fails_at={fails_at}"]
+    assert run("-m", "method=mage,quest", "name=t", *broken) == 0
+    assert {record.status for record in records(out).values()} == {"done"}
+    assert len(records(out)) == 3
+    assert capsys.readouterr().out.count("the service is gone") == 1
 
 
 def test_none_leaves_no_trace(run: Run, out: Path) -> None:

@@ -1,0 +1,1 @@
+"""Training of block-diffusion language models."""

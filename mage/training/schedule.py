@@ -1,0 +1,57 @@
+"""What a training run goes through: stages, each with batches of some shapes and its learning rates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mage.errors import UserError
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A batch: `rows` contexts of `length` tokens with `branches` branches each. `weight`: how often it is drawn."""
+
+    length: int
+    rows: int
+    branches: int
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps on batches of some shapes.
+
+    steps: at most so many. advance_at: the accuracy at which the next stage starts earlier (None: after all steps);
+    floor: what the worst kind of question must have reached then. muon_lr, adam_lr: learning rates for matrices and for
+    the rest. warmup: steps of linear rise. decay_share: part of the steps at the end in which both fall to a twentieth.
+    max_positions: see the source of the batches. values_only: see AnswerNoise.
+    """
+
+    shapes: tuple[Shape, ...]
+    steps: int
+    advance_at: float | None = None
+    floor: float = 0.0
+    muon_lr: float = 0.01
+    adam_lr: float = 3e-3
+    warmup: int = 0
+    decay_share: float = 0.0
+    max_positions: int = 0
+    values_only: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.shapes or self.steps < 1:
+            raise UserError(f"stages: steps={self.steps}, {len(self.shapes)} shapes. Allowed: at least one of each.")
+
+    def shape(self, rng: np.random.Generator) -> Shape:
+        """Draw the shape of a batch."""
+        weights = np.array([shape.weight for shape in self.shapes])
+        return self.shapes[int(rng.choice(len(self.shapes), p=weights / weights.sum()))]
+
+    def rate(self, step: int) -> float:
+        """Return the factor on the learning rates at a step of the stage, the first being 0."""
+        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        decay = self.steps * self.decay_share
+        fall = max(0.05, (self.steps - step) / decay) if step > self.steps - decay else 1.0
+        return rise * fall

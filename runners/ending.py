@@ -1,0 +1,36 @@
+"""How a cell ended: its status, and the metrics or the reason."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass, field
+
+import torch
+
+from mage.errors import UserError
+from runners.limits import CellTimeoutError
+from runners.record import Status
+
+# A failed allocation that torch reports as a plain RuntimeError: on the CPU, and while CUDA starts.
+NO_MEMORY = ("can't allocate memory", "out of memory")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """`error` is None for a cell that is done; `metrics` are empty for one that is not."""
+
+    status: Status
+    error: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def failure(problem: Exception) -> Ending:
+    """Tell the status and the message of what stopped a cell."""
+    if isinstance(problem, UserError):
+        return Ending("invalid_config", str(problem))
+    if isinstance(problem, CellTimeoutError):
+        return Ending("timeout", str(problem))
+    unnamed = isinstance(problem, RuntimeError) and any(text in str(problem) for text in NO_MEMORY)
+    if isinstance(problem, MemoryError | torch.OutOfMemoryError) or unnamed:
+        return Ending("out_of_memory", f"{type(problem).__name__}: {problem}")
+    return Ending("error", "".join(traceback.format_exception(problem)))
