@@ -26,7 +26,7 @@ from runners.composition import compose_sweep
 from runners.evaluate import Evaluate
 from runners.lock import locked
 from runners.plan import plan_sweep
-from runners.record import CellRecord, ExampleResult, RecallResult
+from runners.record import ExampleResult, RecallResult
 from runners.store import Store
 from tests.runners.conftest import outcome, records, write_tiny_checkpoint
 
