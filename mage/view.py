@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mage.attention.reference import attention_mass, group_rows, masked_scores
+from mage.attention.reference import group_rows, masked_scores
 
 Reduction = Literal["mean", "max", "mean_query"]
 Denominator = Literal["prefix+block", "prefix"]
@@ -95,12 +95,13 @@ class View:
         Uses the log-sum-exp of the exact attention where that ran in this forward, else computes it.
         """
         q = self.grouped_queries
+        scores = masked_scores(q, self.keys, self.scale, self.mask)
         lse_prefix, lse_block = self.lse_prefix, self.lse_block
         if lse_prefix is None or lse_block is None:
-            lse_prefix = masked_scores(q, self.keys, self.scale, self.mask).logsumexp(-1)
+            lse_prefix = scores.logsumexp(-1)
             lse_block = masked_scores(q, self.block_keys, self.scale, None).logsumexp(-1)
         lse = torch.logaddexp(lse_prefix, lse_block) if denominator == "prefix+block" else lse_prefix
-        return attention_mass(q, self.keys, lse, self.scale, self.mask)
+        return scores.sub_(lse[..., None]).exp_()
 
     def mass(self, reduction: Reduction = "mean", denominator: Denominator = "prefix+block") -> Tensor:
         """Return one score per prefix key and KV head, `[batch, kv_heads, prefix]`: the attention mass of the block.

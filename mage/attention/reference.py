@@ -25,7 +25,7 @@ def ungroup_rows(x: Tensor, num_heads: int) -> Tensor:
 
 def masked_scores(q: Tensor, k: Tensor, scale: float, mask: Tensor | None) -> Tensor:
     """Return float32 scores `[batch, kv_heads, rows, n]`, minus infinity where `mask` (broadcast to it) is False."""
-    scores = (q @ k.transpose(-1, -2)).float() * scale
+    scores = (q @ k.transpose(-1, -2)).float().mul_(scale)
     return scores if mask is None else scores.masked_fill(~mask, float("-inf"))
 
 
@@ -51,12 +51,3 @@ def merge(out_a: Tensor, lse_a: Tensor, out_b: Tensor, lse_b: Tensor) -> Tensor:
     """Merge two partial attentions over disjoint keys into the attention over their union."""
     weight_a = torch.sigmoid(lse_a - lse_b)[..., None]
     return out_a * weight_a + out_b * (1.0 - weight_a)
-
-
-def attention_mass(q: Tensor, k: Tensor, lse: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
-    """Return the probability of each key for each row, `[batch, kv_heads, rows, n]` in float32.
-
-    `lse` `[batch, kv_heads, rows]` is the log of the softmax denominator: that of the prefix and the block together for
-    probabilities as the layer uses them, or of the prefix alone.
-    """
-    return (masked_scores(q, k, scale, mask) - lse[..., None]).exp()
