@@ -13,7 +13,7 @@ $(INSTALLED): pyproject.toml
 
 demo: $(INSTALLED)
 	$(BIN)/python run.py -m +experiment=demo
-	$(BIN)/python run.py -m +experiment=demo runner=recall method=mage,quest budget=64 examples=10
+	$(BIN)/python run.py -m +experiment=demo runner=recall method=mage,quest budget=128 examples=10
 	$(BIN)/python -m analysis outputs/demo
 
 test: $(INSTALLED)

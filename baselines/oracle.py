@@ -1,4 +1,4 @@
-"""Oracle top-k: the best any method can do with one shared set per KV head."""
+"""Oracle top-k: the most attention mass that one shared set per KV head can hold, at every step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from mage.view import Forward, Reduction, View
 @dataclass(frozen=True, kw_only=True)
 class Oracle(Method):
     """At every step, the exact attention mass of that step picks the top-k of each layer and KV head. It reads every
-    key to do so: an upper mark for accuracy at a budget, not a way to save time. Its measured density says so.
+    key to do so: a mark to measure others by, not a way to save time; its measured density says so. It is greedy in
+    mass, and has no exact step: a method that has one can score higher.
     """
 
     reduction: Reduction = "mean"

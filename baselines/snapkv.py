@@ -63,7 +63,9 @@ class SnapKV(Method):
             later = torch.arange(end, length, device=kept.device).expand(kept.shape[0], -1)
             rows.append(torch.cat((kept, later), 1))
         width = max(row.shape[1] for row in rows)
-        return Selection(torch.stack([F.pad(row, (0, width - row.shape[1]), value=-1) for row in rows]), read)
+        return Selection(
+            torch.stack([F.pad(row, (0, width - row.shape[1]), value=-1) for row in rows]), read, view.state["ends"]
+        )
 
     def _end(self, view: View, row: int) -> int:
         """Return how many prefix entries of a row stand before the end of the observation window."""

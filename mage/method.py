@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from mage.budget import Budget
@@ -35,6 +36,10 @@ SELECT_BEFORE = Plan(exact=False, select="before")
 SELECT_AFTER = Plan(exact=True, select="after")
 
 
+class SelectionError(RuntimeError):
+    """A method broke the contract: its index set is not one, or exceeds the budget."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """An index set over the prefix.
@@ -42,11 +47,30 @@ class Selection:
     `indices` `[batch, heads, k]`, int64, unique within a row, -1 where a row has fewer than k. `heads` is the number
     of KV heads, or of query heads when every query head has a set of its own. `metadata_tokens[row]`: what choosing it
     read, per layer and KV head, in token equivalents (a K and a V vector); all keys without values are half the prefix.
-    None: nothing.
+    None: nothing. `pools[row]`: the budget counts entries before this one; what follows is kept besides, as by a method
+    that compressed the prompt once. None: the budget counts everything.
     """
 
     indices: Tensor
     metadata_tokens: list[float] | None = None
+    pools: list[int] | None = None
+
+    def check(self, view: View, *, limited: bool) -> None:
+        """Raise `SelectionError` unless the indices keep the contract; the budget counts when `limited`."""
+        indices, heads = self.indices, (view.num_kv_heads, view.queries.shape[1])
+        lengths = torch.tensor(view.lengths, device=indices.device)[:, None, None]
+        if indices.dim() != 3 or indices.shape[0] != len(view.lengths) or indices.shape[1] not in heads:
+            raise SelectionError(f"indices of shape {tuple(indices.shape)}, not [{len(view.lengths)}, {heads[0]}, k]")
+        if bool(((indices < -1) | (indices >= lengths)).any()):
+            raise SelectionError(f"an index outside the prefix of {view.lengths} entries")
+        ordered = indices.sort(-1).values
+        if bool(((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)).any()):
+            raise SelectionError("an index twice in one set")
+        pools = lengths if self.pools is None else torch.tensor(self.pools, device=indices.device)[:, None, None]
+        counted = ((indices >= 0) & (indices < pools)).sum(-1).amax(-1).tolist()
+        for count, budget in zip(counted, view.budgets):
+            if limited and count > budget:
+                raise SelectionError(f"{count} entries under a budget of {budget}")
 
 
 @dataclass(frozen=True, kw_only=True)

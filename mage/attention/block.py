@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from mage.attention.reference import group_rows, merge, partial_attention, ungroup_rows
-from mage.method import EXACT, Method, Selection
+from mage.method import EXACT, Method, Selection, SelectionError
 from mage.view import Forward, Request, View
 
 
@@ -130,6 +130,10 @@ class BlockAttention:
     def _select(self, layer: int, view: View, values: Tensor) -> None:
         began = self._mark()
         selection = self._method.select(view)
+        try:
+            selection.check(view, limited=self._method.uses_budget)
+        except SelectionError as error:
+            raise SelectionError(f"{type(self._method).__name__} selected {error} (layer {layer})") from None
         self._compact[layer] = CompactPrefix.gather(view.keys, values, selection)
         self.selection_spans.append((began, self._mark()))
         for row, tokens in enumerate(selection.metadata_tokens or []):

@@ -21,7 +21,7 @@ from mage.generation.decoding import Static
 from mage.generation.engine import Engine
 from mage.generation.session import Generation
 from mage.mage import Mage
-from mage.method import Method, Selection
+from mage.method import Method, Selection, SelectionError
 from mage.models.checkpoint import LanguageModel
 from mage.view import View
 from tests.conftest import prompt
@@ -178,6 +178,25 @@ class FirstThree(Random):
 def test_a_method_may_choose_its_own_size(model: LanguageModel) -> None:
     trace = generate(model, FirstThree(), 1, [72])[0].trace
     assert trace.sparse_blocks > 0 and trace.blocks[0].reads == 3 * (4 * 3 + 72)
+
+
+@pytest.mark.parametrize(
+    ("indices", "words"),
+    [
+        (torch.arange(9), "Broken selected 9 entries under a budget of 8"),
+        (torch.zeros(4, dtype=torch.long), "an index twice"),
+        (torch.tensor([0, 72]), r"outside the prefix of \[72\]"),
+        (torch.tensor([-2, 3]), "outside the prefix"),
+        (torch.zeros(1, 1, 1, 1, dtype=torch.long), "indices of shape"),
+    ],
+)
+def test_a_method_that_breaks_the_contract_is_stopped(model: LanguageModel, indices: Tensor, words: str) -> None:
+    class Broken(Random):
+        def select(self, view: View) -> Selection:
+            return Selection(indices if indices.dim() == 4 else indices.expand(1, view.num_kv_heads, -1))
+
+    with pytest.raises(SelectionError, match=words):
+        generate(model, Broken(), 8, [72])
 
 
 def test_a_set_is_not_carried_into_the_next_block(model: LanguageModel) -> None:
