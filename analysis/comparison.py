@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.conditions import Conditions
 from analysis.frame import Results
 from analysis.statistics import Interval, bootstrap_interval, mcnemar_exact, paired_difference
 from mage.errors import UserError
@@ -49,11 +50,12 @@ class Comparison:
 
     A row holds status, n, scores with intervals, paired differences to dense, and the mean of every metric. Where one
     side of a difference answered more examples, it is over those that both answered.
-    A failed point has a status and no numbers.
+    A failed point has a status and no numbers. `conditions` are those of the cells that have numbers.
     """
 
     points: pd.DataFrame
     values: dict[Key, Values]
+    conditions: Conditions
 
     def settings(self) -> list[tuple[Key, pd.DataFrame]]:
         """The points of each (model, task, decoding, question)."""
@@ -102,7 +104,8 @@ def compare(results: Results) -> Comparison:
     points = pd.DataFrame(rows)
     if "n" in points:
         points["n"] = points["n"].astype("Int64")
-    return Comparison(points, values)
+    measured = cells.record[cells.status == "done"]
+    return Comparison(points, values, Conditions.of(record.environment for record in measured))
 
 
 def order_checks(comparison: Comparison) -> list[OrderCheck]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.comparison import POINT, Comparison, compare, order_checks
+from analysis.comparison import BASELINE, POINT, Comparison, compare, order_checks
+from analysis.conditions import Conditions
 from analysis.escaping import markdown, visible
 from analysis.figures.accuracy import accuracy_by_budget, accuracy_by_density
 from analysis.figures.density import density_by_budget
@@ -64,10 +65,12 @@ def _overview(results: Results) -> Section:
         {(e.git_commit or "unknown")[:12] + (" with changes" if e.git_dirty else "") for e in environments}
     )
     torch = sorted({e.packages.get("torch", "unknown") for e in environments})
-    devices = sorted({e.device for e in environments})
+    ran = Conditions.of(environments)
     lines = [
         f"{len(records)} cells: {status}. {len(results.examples)} answered examples.",
-        f"Code: {', '.join(commits)}. Device: {', '.join(devices)}. torch {', '.join(torch)}.",
+        f"Code: {', '.join(commits)}. Device: {', '.join(ran.devices)}. Threads: {', '.join(map(str, ran.threads))}. "
+        f"torch {', '.join(torch)}.",
+        *filter(None, [ran.warning]),
         f"Run from {min(e.started for e in environments)} to {max(e.finished for e in environments)}.",
         "Intervals are 95 % percentile bootstrap intervals over examples, 10,000 resamples; differences to dense are "
         "paired by example. Where all examples of a cell agree the interval has no width: n flawless examples still "
@@ -97,10 +100,10 @@ def _accuracy_sections(results: Results, comparison: Comparison, score: str, fol
         density = Section(f"KV entries really read: {where}")
         density.figures = _captioned(
             accuracy_by_density(points, score, folder, f"accuracy-density-{place}"),
-            "Accuracy against the KV entries really read, as a share of what dense reads.",
+            f"Accuracy against the KV entries really read, as a share of what dense reads. {_floor(points)}",
         ) + _captioned(
             density_by_budget(points, folder, f"density-{place}"),
-            "Measured density against the budget; dotted: budget over prefix length.",
+            f"Measured density against the budget; dotted: budget over prefix length. {_floor(points)}",
         )
         depth = Section(f"Accuracy by length and depth: {where}", figures=_heatmaps(points, grid, score, folder))
         sections += [accuracy, density, depth]
@@ -126,6 +129,16 @@ def _place(question: str) -> str:
     return "first generated block" if question == "block" else question
 
 
+def _floor(points: pd.DataFrame) -> str:
+    """Why density does not fall to budget / prefix."""
+    found = sorted(points.dense_layers[points.method != BASELINE].dropna().unique())
+    count = " or ".join(f"{layers:g}" for layers in found) or "d"
+    whole = (
+        "exact steps and dense commits" if found == [0] else f"the first {count} layers, exact steps and dense commits"
+    )
+    return f"Whatever the budget, {whole} are read whole, so density has a floor."
+
+
 def _captioned(paths: list[Path], caption: str) -> list[tuple[Path, str]]:
     return [(path, caption) for path in paths]
 
@@ -143,7 +156,9 @@ def _order_section(comparison: Comparison) -> Section:
                 f"[{100 * d.low:+.1f}, {100 * d.high:+.1f}]."
             )
     if checks and not section.lines:
-        section.lines.append(f"Holds in all {len(checks)} places where it can be checked.")
+        section.lines.append(
+            f"Not contradicted in any of {len(checks)} places: no paired interval lies wholly above zero."
+        )
     return section
 
 

@@ -115,8 +115,8 @@ def _truncation(points: pd.DataFrame) -> str:
         return ""
     most = max((row for _, row in cut.iterrows()), key=lambda row: float(row.truncated_examples / row.n))
     return (
-        f" Truncated: prompts that exceed the model's positions lost their front in {len(cut)} of {len(points)} cells, "
-        f"in up to {most.truncated_examples:.0f} of {most.n:.0f} examples."
+        f" Truncated: prompts that exceed the model's positions lost the middle of their context in {len(cut)} of "
+        f"{len(points)} cells, in up to {most.truncated_examples:.0f} of {most.n:.0f} examples."
     )
 
 
@@ -143,12 +143,13 @@ def _signed(share: float) -> str:
 def cells_table(comparison: Comparison) -> Table:
     """One row a point, with cost beside accuracy."""
     points = _ordered(comparison.points)
+    seconds = f" {comparison.conditions.sentences}" if comparison.values else ""
     caption = (
         "Every cell. Exact match and score in %; difference of exact match to dense with its paired 95 % interval in "
         "points; p of McNemar's exact test; density: KV entries read over those of a dense run, in %; sparse tokens: "
-        "share of tokens decided in sparse steps, sparse blocks: share of blocks that ran any, in %; forwards per "
-        "block; mean seconds an example; generated tokens a second up to the stop token. "
-        f"{HOLE} no result.{_truncation(points)}"
+        "share of tokens decided in sparse steps, in % (sparse-token share counts the stop token); sparse blocks: "
+        "share of blocks that ran any, in %; forwards per block; mean seconds an example; generated tokens a second up "
+        f"to the stop token. {HOLE} no result.{seconds}{_truncation(points)}"
     )
     return Table("cells", caption, pd.DataFrame([_cells_row(p) for _, p in points.iterrows()]), points)
 

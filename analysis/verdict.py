@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,12 +22,14 @@ Point = tuple[tuple[str, ...], frozenset[tuple[str, str]]]
 
 @dataclass(frozen=True)
 class Change:
-    """A measure of both sides on the same examples, from 0 to 1."""
+    """A measure of both sides on the same examples, from 0 to 1, and how many examples fell (`lost`) and rose."""
 
     measure: str
     before: float
     after: float
     difference: Interval
+    lost: int
+    gained: int
 
     def outcome(self, tolerance: float) -> Outcome:
         if self.difference.high < -tolerance:
@@ -51,12 +53,15 @@ class Verdict:
     changes: tuple[Change, ...] = ()
     note: str = ""
 
-    def __str__(self) -> str:
+    @property
+    def name(self) -> str:
         model, method, budget, task, decoding, question = self.cell.labels
-        name = f"{method} budget {budget}" if budget else method
-        place = f"{model}, {decoding}, question={question}{self.told_apart}"
+        point = f"{method} budget {budget}" if budget else method
+        return f"{task} {point} ({model}, {decoding}, question={question}{self.told_apart})"
+
+    def __str__(self) -> str:
         changes = "; ".join(map(str, self.changes)) + f"; n={self.n}" if self.changes else ""
-        return ": ".join(filter(None, [f"{self.outcome:6} {task} {name} ({place})", changes, self.note]))
+        return ": ".join(filter(None, [f"{self.outcome:6} {self.name}", changes, self.note]))
 
 
 def compare(fresh: Reference, reference: Reference, confidence: float, tolerance: float) -> list[Verdict]:
@@ -85,6 +90,12 @@ def compare(fresh: Reference, reference: Reference, confidence: float, tolerance
     if not {"fell", "rose", "held", "failed"} & {v.outcome for v in verdicts}:
         raise UserError("results and reference have no cell in common")
     return verdicts
+
+
+def largest_held_fall(verdicts: Iterable[Verdict]) -> tuple[Verdict, Change] | None:
+    """The held cell and the measure whose mean fell most. None when no held cell fell at all."""
+    held = [(v, change) for v in verdicts if v.outcome == "held" for change in v.changes if change.difference.mean < 0]
+    return min(held, key=lambda pair: pair[1].difference.mean, default=None)
 
 
 def _point(cell: ReferenceCell) -> Point:
@@ -165,7 +176,8 @@ def _judge(
         ours, theirs = ({i: side[i] for i in common} for side in (values, before.values[measure]))
         difference = paired_difference(ours, theirs, confidence=confidence)
         means = [sum(side.values()) / len(common) for side in (theirs, ours)]
-        changes.append(Change(measure, means[0], means[1], difference))
+        lost, gained = (sum(sign * ours[i] > sign * theirs[i] for i in common) for sign in (-1, 1))
+        changes.append(Change(measure, means[0], means[1], difference, lost, gained))
     found = {change.outcome(tolerance) for change in changes}
     outcome: Outcome = "fell" if "fell" in found else "rose" if "rose" in found else "held"
     telling = tuple(change for change in changes if change.outcome(tolerance) == outcome)

@@ -15,6 +15,7 @@ from runners.record import Environment
 
 PACKAGES = ("torch", "triton", "numpy", "safetensors", "tokenizers", "hydra-core", "omegaconf", "pydantic", "wandb")
 ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ("mage", "baselines", "tasks", "runners", "analysis", "conf")  # a new file there can change a result
 
 
 def now() -> str:
@@ -58,10 +59,16 @@ def _device_name(device: torch.device) -> str:
 
 @lru_cache
 def git_state() -> tuple[str | None, bool | None]:
-    """Return the commit of the working tree and whether it was changed since; None outside of a repository."""
+    """Return the commit of the working tree and whether it was changed since; None outside of a repository.
+
+    A new Python or YAML file in a source folder is a change: a method or a config may have been added.
+    """
     try:
         commit = _run_git("rev-parse", "HEAD")
-        return commit, bool(_run_git("status", "--porcelain", "--untracked-files=no"))
+        changed = _run_git("status", "--porcelain", "--untracked-files=no")
+        sources = [f"{folder}/*.{ending}" for folder in SOURCES for ending in ("py", "yaml")]
+        added = _run_git("ls-files", "--others", "--exclude-standard", "--", *sources)
+        return commit, bool(changed or added)
     except (OSError, subprocess.SubprocessError):
         return None, None
 

@@ -16,6 +16,7 @@ IGNORED = (
     "dense_reference",
     "dense_layers",
     "model.path",
+    "model.threads",
     "runner.timeout_s",
     "runner.on_error",
     "runner.prefix_cache_gib",

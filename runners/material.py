@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from mage.errors import UserError
@@ -9,7 +10,9 @@ from mage.models.checkpoint import LanguageModel
 from runners.cell import Cell
 from tasks.errors import TaskError
 from tasks.prompt import Prompt, assemble
-from tasks.task import Example
+from tasks.task import Example, Tokenizer
+
+LOST_WORDS = 0.05  # share of the words of a context above which a tokenizer does not know its language
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,30 @@ def make_questions(cell: Cell, model: LanguageModel) -> list[Question]:
     size, settings = model.spec.block_size, cell.settings
     try:
         examples = cell.task.examples(model.tokenizer, settings.examples, settings.seed, size)
+        _check_language(cell, model.tokenizer, examples[0].context)
         return [
             Question(example, assemble(example, model.tokenizer, size, cell.task.question, model.max_positions))
             for example in examples
         ]
     except TaskError as error:
         raise UserError(str(error)) from error
+
+
+def _check_language(cell: Cell, tokenizer: Tokenizer, context: str) -> None:
+    """Raise `UserError` when too many words of `context` do not come back from the tokenizer.
+
+    A word comes back when its own tokens spell it, spaces and case apart.
+    """
+    words = Counter(context.split())
+    lost = sum(count for word, count in words.items() if not _comes_back(word, tokenizer))
+    if lost > LOST_WORDS * words.total():
+        language = cell.config["task"].get("language")
+        field = f"task={cell.labels.task}" if language is None else f"task.language={language}"
+        raise UserError(
+            f"{field}: the tokenizer of model={cell.labels.model} does not know {lost} of the {words.total()} words "
+            "of the first context. Choose a language that the model was trained on."
+        )
+
+
+def _comes_back(word: str, tokenizer: Tokenizer) -> bool:
+    return "".join(tokenizer.decode(tokenizer.encode(word)).split()).casefold() == word.casefold()

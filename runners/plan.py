@@ -18,10 +18,10 @@ from runners.settings import ROOT
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """`cells` to compute or skip; `repeated`: configs that asked for a cell again; `added`: references nobody named."""
+    """`cells` to compute or skip; `repeated`: what configs asked for again; `added`: references nobody named."""
 
     cells: list[Cell]
-    repeated: int
+    repeated: list[Cell]
     added: list[Cell]
 
 
@@ -32,10 +32,12 @@ def plan_sweep(configs: Sequence[Mapping[str, Any]]) -> SweepPlan:
     Among them a dense reference comes first.
     """
     cells: dict[tuple[str, str], Cell] = {}
+    repeated = []
     for config in configs:
         cell = read_cell(config)
         check_feasible(cell)
-        cells.setdefault((cell.settings.name, cell.identity), cell)
+        if cells.setdefault((cell.settings.name, cell.identity), cell) is not cell:
+            repeated.append(cell)
     named = list(cells.values())
     added = _missing_references(named, set(cells))
     first: dict[Any, int] = {}
@@ -46,7 +48,7 @@ def plan_sweep(configs: Sequence[Mapping[str, Any]]) -> SweepPlan:
         [*added, *named],
         key=lambda cell: (first[cell.model_key], first[cell.prompts_key], not is_dense(cell)),
     )
-    return SweepPlan(ordered, len(configs) - len(named), added)
+    return SweepPlan(ordered, repeated, added)
 
 
 def is_dense(cell: Cell) -> bool:

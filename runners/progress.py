@@ -14,14 +14,20 @@ from runners.cell import Cell
 from runners.record import CellRecord
 from runners.variants import Variants
 
+TOLD_EVERY_S = 30.0  # without a terminal: how often a running cell says how far it is
+
 
 class SweepProgress:
-    """A bar over all examples of a sweep that are still to be computed. Without a terminal: the lines only."""
+    """A bar over all examples of a sweep that are still to be computed. Without a terminal: lines only, also for
+    the start of a cell and for its examples.
+    """
 
     def __init__(self, console: Console, cells: Sequence[Cell], waiting: Sequence[Cell]) -> None:
         self._console, self._cells, self._seen = console, len(cells), len(cells) - len(waiting)
         self._variants = Variants(cells)
-        self._began = time.monotonic()
+        self._began = self._told = time.monotonic()
+        self._cell: Cell | None = None
+        self._done = self._computed = 0
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -50,12 +56,24 @@ class SweepProgress:
 
     def begin(self, cell: Cell) -> None:
         """A cell starts."""
-        self._began = time.monotonic()
+        self._began = self._told = time.monotonic()
+        self._cell, self._done, self._computed = cell, 0, 0
+        if not self._console.is_terminal:
+            self.say(f"{self._place(cell)} ...")
         self._bar.update(self._task, description=escape(self._variants.title(cell)))
 
-    def advance(self, examples: int) -> None:
-        """That many examples more are done, or stand from an earlier run."""
+    def advance(self, examples: int, *, computed: bool = True) -> None:
+        """That many examples more are done; `computed` is False when they stand from an earlier run."""
         self._bar.update(self._task, advance=examples)
+        self._done += examples
+        self._computed += examples if computed else 0
+        now = time.monotonic()
+        if self._cell is None or self._console.is_terminal or not self._computed or now - self._told < TOLD_EVERY_S:
+            return
+        self._told = now
+        total = self._cell.settings.examples
+        left = (now - self._began) / self._computed * (total - self._done)
+        self.say(f"{self._place(self._cell)}: {self._done}/{total} examples, about {left:.0f} s left")
 
     def end(self, cell: Cell, record: CellRecord) -> None:
         """A cell was computed, or failed."""
@@ -66,8 +84,11 @@ class SweepProgress:
 
     def finished(self, cell: Cell, told: str) -> None:
         """A cell needs no more work."""
+        self.say(f"{self._place(cell)}: {told}")
         self._seen += 1
-        self.say(f"[{self._seen}/{self._cells}] {self._variants.title(cell)}: {told}")
+
+    def _place(self, cell: Cell) -> str:
+        return f"[{self._seen + 1}/{self._cells}] {self._variants.title(cell)}"
 
 
 def _first_line(record: CellRecord) -> str:

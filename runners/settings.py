@@ -18,7 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class ModelSettings(BaseModel):
-    """conf/model: where the checkpoint lies, how it is run, and how it writes a block (`mage.models.config`)."""
+    """conf/model: where the checkpoint lies, how it is run, and how it writes a block (`mage.models.config`).
+
+    `threads`: torch threads on a CPU; None: torch's own choice.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,6 +29,7 @@ class ModelSettings(BaseModel):
     path: str
     device: str = "cpu"
     dtype: str = "float32"
+    threads: int | None = Field(default=None, ge=1)
     block_size: int = Field(ge=1)
     mask_id: int = Field(ge=0)
     stop_ids: tuple[Annotated[int, Field(ge=0)], ...]

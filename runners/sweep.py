@@ -52,9 +52,19 @@ def run_sweep(configs: Sequence[Mapping[str, Any]]) -> int:
 
 def _announce(plan: SweepPlan, console: Console) -> None:
     if plan.repeated:
-        console.print(f"{plan.repeated} of the configs name a cell again: each cell is computed once.")
+        console.print(_repetition(plan))
     for task in dict.fromkeys(cell.labels.task for cell in plan.added):
         console.print(f"No dense reference is named for {task}: it is computed too (dense_reference=true).")
+
+
+def _repetition(plan: SweepPlan) -> str:
+    """Say that cells were named again: no slip where a method without a budget stands in a sweep over budgets."""
+    if any(cell.budget is not None for cell in plan.repeated):
+        return f"{len(plan.repeated)} of the configs name a cell again: each cell is computed once."
+    methods = {cell.labels.method for cell in plan.repeated}
+    once = sum(cell.labels.method in methods for cell in plan.cells)
+    cells = f"{once} {'cell is' if once == 1 else 'cells are'}"
+    return f"{', '.join(sorted(methods))}: no budget is used, {cells} computed for {once + len(plan.repeated)} configs."
 
 
 class Sweep:
@@ -157,7 +167,7 @@ class Sweep:
     def _examples(self, cell: Cell, store: Store, progress: SweepProgress) -> list[BaseModel]:
         questions, size = self._bench.questions(cell), cell.runner.group_size
         rows = store.resume([question.example.id for question in questions], size)
-        progress.advance(len(rows))
+        progress.advance(len(rows), computed=False)
         for start in range(len(rows), len(questions), size):
             computed = cell.runner.compute(cell, self._bench, questions[start : start + size])
             store.append(computed)

@@ -25,6 +25,7 @@ class Workbench:
     def __init__(self) -> None:
         self._model_key: tuple[object, ...] = ()
         self._model: LanguageModel | None = None
+        self._threads = torch.get_num_threads()  # torch's own choice
         self._questions_key: tuple[object, ...] = ()
         self._questions: list[Question] = []
         self._prefixes = PrefixCache(0)
@@ -36,6 +37,7 @@ class Workbench:
                 self._model = None
                 self.drop_prefixes()
             wanted, folder = cell.settings.model, cell.checkpoint.folder
+            torch.set_num_threads(wanted.threads or self._threads)
             self._model = load_model(folder, diffusion_spec(cell), device=wanted.device, dtype=wanted.dtype)
             self._model_key = cell.model_key
         return self._model

@@ -76,6 +76,7 @@ def write_cell(
     options: dict[str, Any] | None = None,
     metrics: dict[str, float] | None = None,
     config: dict[str, Any] | None = None,
+    environment: Environment = ENVIRONMENT,
 ) -> Path:
     """Writes one cell as a sweep does and returns its folder. `config` changes top-level fields of its config."""
     config = {
@@ -117,7 +118,7 @@ def write_cell(
         error=error,
         labels=labels,
         config=config,
-        environment=ENVIRONMENT,
+        environment=environment,
         metrics=metrics if metrics is not None else _metrics(rows),
         examples=ExamplesFile(count=len(rows), sha256=hashlib.sha256(content).hexdigest()),
     )
@@ -136,6 +137,7 @@ def write_answers(
     seed: int = 0,
     options: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
+    environment: Environment = ENVIRONMENT,
     score: Callable[[int], float] | None = None,
 ) -> Path:
     """A cell of `count` examples; `right(i)` says whether example i is answered exactly, `score(i)` its score."""
@@ -143,7 +145,8 @@ def write_answers(
     rows = [example(i, right(i), task=task, budget=tokens, seed=seed) for i in range(count)]
     if score is not None:
         rows = [row.model_copy(update={"score": score(i)}) for i, row in enumerate(rows)]
-    return write_cell(experiment, method, budget, rows, task=task, seed=seed, options=options, config=config)
+    changes: dict[str, Any] = {"options": options, "config": config, "environment": environment}
+    return write_cell(experiment, method, budget, rows, task=task, seed=seed, **changes)
 
 
 def recall_result(index: int, layers: int = 4, steps: int = 8) -> RecallResult:

@@ -40,7 +40,34 @@ def test_the_same_results_pass(reference: Path, tmp_path: Path, capsys: pytest.C
     assert main([str(results), "--against", str(reference)]) == 0
     lines, last = outcome(capsys)
     assert lines == []
-    assert last == {"regression": False, "fell": 0, "failed": 0, "absent": 0, "new": 0, "rose": 0, "held": 3}
+    counts = {"fell": 0, "failed": 0, "absent": 0, "new": 0, "rose": 0, "held": 3}
+    assert last == {"regression": False, **counts, "largest_held_fall": None}
+
+
+@pytest.mark.parametrize(("lost", "status"), [(3, 0), (4, 1)])
+@pytest.mark.parametrize("count", [20, 200])
+def test_four_lost_and_none_gained_is_the_smallest_fall_seen(
+    lost: int, status: int, count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_answers(tmp_path / "before", "dense", None, lambda i: True, count=count)
+    write_answers(tmp_path / "after", "dense", None, lambda i: i >= lost, count=count)
+    assert main([str(tmp_path / "after"), "--against", str(tmp_path / "before")]) == status
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "about 4 lost against 0 gained" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_largest_fall_among_the_held_cells_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for budget, lost in ((32, 1), (64, 3), (128, 20)):
+        write_answers(tmp_path / "before", "mage", budget, lambda i: i != 39)
+        write_answers(tmp_path / "after", "mage", budget, lambda i, lost=lost: i >= lost)
+    assert main([str(tmp_path / "after"), "--against", str(tmp_path / "before")]) == 1
+    lines, last = outcome(capsys)
+    cell = "niah mage budget 64 (tiny, static, question=block)"
+    told = {"cell": cell, "measure": "exact match", "points": -5.0, "lost": 3, "gained": 1, "n": 40}
+    assert last["fell"] == 1 and last["largest_held_fall"] == told
+    assert lines[-1].startswith(f"largest fall among the held cells: {cell}: exact match 97.5 -> 92.5 %, -5.0 [")
+    assert lines[-1].endswith("points; 3 lost, 1 gained; n=40")
 
 
 def test_a_planted_drop_fails_and_is_named(reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis.__main__ import main
-from tests.analysis.synthetic import recall_result, write_answers, write_cell
+from tests.analysis.synthetic import ENVIRONMENT, recall_result, write_answers, write_cell
 
 
 class Page(HTMLParser):
@@ -64,7 +64,31 @@ def test_the_report_says_what_failed_and_what_is_not_finished(report: Path) -> N
     text = (report / "report.md").read_text()
     assert "12 cells: 11 done, 1 out of memory" in text
     assert "tiny-random-64" in text
-    assert "Holds in all 3 places" in text
+    assert "Not contradicted in any of 3 places" in text
+    assert "Device: cpu. Threads: 1." in text
+
+
+def test_cells_of_different_conditions_are_named(tmp_path: Path) -> None:
+    write_answers(tmp_path, "dense", None, lambda i: True, count=4)
+    other = ENVIRONMENT.model_copy(update={"threads": 2, "device": "cuda"})
+    write_answers(tmp_path, "mage", 64, lambda i: True, count=4, environment=other)
+    assert main([str(tmp_path)]) == 0
+    overview = (tmp_path / "analysis" / "report.md").read_text().split("\n## ")[1]
+    assert "(devices: cpu, cuda; threads: 1, 2): do not compare their seconds" in overview
+
+
+@pytest.mark.parametrize(
+    ("layers", "told"),
+    [(2, "the first 2 layers, exact steps"), (0, "budget, exact steps"), (None, "the first d layers")],
+)
+def test_the_floor_of_density_is_told(tmp_path: Path, layers: int | None, told: str) -> None:
+    write_answers(tmp_path, "dense", None, lambda i: True, count=4)
+    write_answers(tmp_path, "mage", 64, lambda i: True, count=4, options={"dense_layers": layers})
+    assert main([str(tmp_path)]) == 0
+    text = (tmp_path / "analysis" / "report.md").read_text()
+    assert (
+        text.count(told) == text.count("so density has a floor") == 4
+    )  # two figures, each with its caption and alt text
 
 
 def test_every_table_comes_in_three_formats(report: Path) -> None:

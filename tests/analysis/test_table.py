@@ -11,7 +11,7 @@ from analysis.escaping import latex, markdown, visible
 from analysis.frame import load
 from analysis.table import Table, accuracy_table, cells_table
 from tests.analysis.conftest import MARKUP
-from tests.analysis.synthetic import example, write_answers, write_cell
+from tests.analysis.synthetic import ENVIRONMENT, example, write_answers, write_cell
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_the_caption_says_that_prompts_were_truncated(sweep: Path, tmp_path: Pat
     write_cell(tmp_path, "mage", 64, [example(i, True, truncated_tokens=7 if i < 3 else 0) for i in range(20)])
     comparison = compare(load([tmp_path]))
     [(setting, points)] = comparison.settings()
-    said = "lost their front in 1 of 2 cells, in up to 3 of 20 examples"
+    said = "lost the middle of their context in 1 of 2 cells, in up to 3 of 20 examples"
     assert said in accuracy_table("a", setting, points, "exact").caption
     assert said in cells_table(comparison).caption
     assert "runcated" not in cells_table(compare(load([sweep]))).caption
@@ -90,6 +90,20 @@ def test_every_cell_has_its_row(sweep: Path) -> None:
     assert rows.loc[("mage", "64"), "sparse tokens"] == "92"
     assert rows.loc[("quest", "64"), "status"] == "out of memory"
     assert rows.loc[("quest", "64"), "exact"] == "—"
+
+
+def test_the_caption_says_what_the_seconds_and_the_shares_are(sweep: Path) -> None:
+    caption = cells_table(compare(load([sweep]))).caption
+    assert "sparse-token share counts the stop token" in caption
+    assert "Seconds are of a torch reference on cpu, 1 thread." in caption
+    assert "different conditions" not in caption
+
+
+def test_the_caption_warns_of_seconds_of_different_conditions(tmp_path: Path) -> None:
+    write_answers(tmp_path, "dense", None, lambda i: True)
+    write_answers(tmp_path, "mage", 64, lambda i: True, environment=ENVIRONMENT.model_copy(update={"threads": 2}))
+    caption = cells_table(compare(load([tmp_path]))).caption
+    assert "Cells ran under different conditions (threads: 1, 2): do not compare their seconds." in caption
 
 
 def test_csv_holds_the_unrounded_numbers(sweep: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def write_tiny_checkpoint(folder: Path, seed: int = 0) -> Path:
     """Write a random checkpoint of the tiny language and return its folder."""
-    write_checkpoint(folder, seed, vocab_size=len(VOCABULARY), num_hidden_layers=2, max_position_embeddings=8192)
+    write_checkpoint(folder, seed, vocab_size=len(VOCABULARY), max_position_embeddings=8192)
     words = {word: index for index, word in enumerate(VOCABULARY)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token=VOCABULARY[0]))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -55,6 +55,8 @@ def test_what_can_change_a_result_changes_the_identity(override: str, tiny_check
         "runner.timeout_s=5",
         "runner.on_error=stop",
         "runner.prefix_cache_gib=0",
+        "model.threads=2",
+        "model.threads=null",
     ],
 )
 def test_what_cannot_change_a_result_does_not(override: str, tiny_checkpoint: Path) -> None:
@@ -81,7 +83,7 @@ def test_dense_under_many_budgets_and_dense_layers_is_one_cell(tiny_checkpoint: 
     overrides = [f"model.path={tiny_checkpoint}", "method=dense", "budget=16,32,0.5", "dense_layers=0,2"]
     plan = plan_sweep(compose_sweep(overrides, CONF, multirun=True) or [])
     assert [c.labels.budget for c in plan.cells] == [None]
-    assert plan.repeated == 5
+    assert len(plan.repeated) == 5
 
 
 def test_a_reference_is_added_once_for_each_setting_that_needs_its_own(tiny_checkpoint: Path) -> None:

@@ -45,9 +45,12 @@ REFUSED = {
     "model.dtype=float8": "model.dtype=float8",
     "model.mask_id=99999": "model.mask_id=99999",
     "model.stop_ids=[99999]": "model.stop_ids=99999",
+    "model.threads=0": "model.threads=0",
     "model.block_size=48": "task.lengths=128",
     "task.lengths=[120]": "task.lengths=120",
     "task.lengths=120": "task.lengths=120",
+    "task.lengths=[128,16384]": "task.lengths=16384: model=tiny has 8192 positions",
+    "dense_layers=3": "dense_layers=3: model=tiny has 3 layers",
     "+experiment=dmeo": "did you mean demo?",
     "+model._target_=x": "model._target_",
 }
@@ -134,6 +137,16 @@ def test_a_device_that_is_not_there_is_refused(
 def test_a_window_beyond_the_kept_queries_is_refused(run: Callable[..., int], out: Path) -> None:
     assert run("method=snapkv", "method.window=129") == 2
     assert not out.parent.exists()
+
+
+def test_a_share_below_a_page_is_refused(run: Callable[..., int], out: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("method=quest", "method.page_size=16", "task.lengths=[512,128]", "budget=0.05") == 2
+    assert "budget=0.05 with task.lengths=128: a budget of 7 tokens" in capfd.readouterr().err
+    assert not out.parent.exists()
+
+
+def test_dense_layers_are_no_matter_to_dense(run: Callable[..., int]) -> None:
+    assert run("method=dense", "dense_layers=3", "examples=1") == 0
 
 
 def test_a_slip_costs_no_import_of_torch() -> None:

@@ -1,0 +1,43 @@
+"""What a sweep without a terminal tells."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from run import CONF
+from runners.composition import compose_sweep
+from runners.plan import plan_sweep
+from runners.progress import SweepProgress
+
+
+def test_a_long_cell_tells_how_far_it_is(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = [f"model.path={tiny_checkpoint}", "method=dense", "examples=10"]
+    (cell,) = plan_sweep(compose_sweep(overrides, CONF, multirun=False) or []).cells
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    file = io.StringIO()
+    progress = SweepProgress(Console(file=file, width=200), [cell], [cell])
+    progress.begin(cell)
+    progress.advance(2, computed=False)
+    for clock[0] in (20.0, 40.0, 60.0, 80.0):
+        progress.advance(1)
+    progress.finished(cell, "score 1.000")
+    assert file.getvalue().splitlines() == [
+        "[1/1] dense niah ...",
+        "[1/1] dense niah: 4/10 examples, about 120 s left",
+        "[1/1] dense niah: 6/10 examples, about 80 s left",
+        "[1/1] dense niah: score 1.000",
+    ]
+
+
+def test_dense_in_a_sweep_over_budgets_is_no_alarm(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-m", "method=dense", "budget=16,32,0.5", "examples=1") == 0
+    assert "dense: no budget is used, 1 cell is computed for 3 configs." in capsys.readouterr().out
+    assert run("-m", "method=mage,dense", "budget=16,16,32", "examples=1") == 0
+    assert "of the configs name a cell again" in capsys.readouterr().out
