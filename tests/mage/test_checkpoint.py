@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("damage", "words"), FAULTS.values(), ids=FAULTS.keys())
-def test_a_damaged_folder_is_refused_by_name(folder: Path, damage, words: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_damaged_folder_is_refused_by_name(folder: Path, damage: Callable[[Path], object], words: str) -> None:
     damage(folder)
     with pytest.raises(UserError, match=words) as caught:
         load_model(folder, spec())

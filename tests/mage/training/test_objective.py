@@ -8,35 +8,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mage.attention.prefill import block_causal_attention
-from mage.models.config import BodyConfig
+from mage.models.families import body_config
 from mage.models.transformer import Transformer
 from mage.training.fused import fuse_norms
 from mage.training.initialisation import Structure
 from mage.training.shared_prefix import shared_prefix_hidden
 from mage.training.two_stream import two_stream_hidden
+from tests.conftest import CONFIG
 
 BLOCK = 8
 
 
 @pytest.fixture
 def body() -> Transformer:
-    config = BodyConfig(
-        vocab_size=50,
-        hidden_size=64,
-        intermediate_size=48,
-        num_layers=3,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=16,
-        max_positions=512,
-        rms_norm_eps=1e-6,
-        rope_theta=1e4,
-        tied_embeddings=False,
-        qkv_bias=False,
-        output_bias=False,
-        mlp_bias=False,
-        qk_norm=True,
-    )
+    config = body_config(CONFIG | {"vocab_size": 50, "hidden_size": 64})
     body = Transformer(config)
     Structure(source_width=8).initialise(body, torch.Generator().manual_seed(0))
     return body

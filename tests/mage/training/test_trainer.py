@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mage.errors import UserError
-from mage.models.config import BodyConfig
+from mage.models.families import body_config
 from mage.models.transformer import Transformer
 from mage.training.initialisation import CONSTANT, Structure
 from mage.training.muon import orthogonalise
@@ -16,6 +16,7 @@ from mage.training.noise import AnswerNoise
 from mage.training.schedule import Shape, Stage
 from mage.training.trainer import Progress, Trainer
 from tasks.tiny_batches import TinyBatches
+from tests.conftest import CONFIG
 
 STAGES = (
     Stage((Shape(64, 2, 2),), steps=4, warmup=3),
@@ -24,22 +25,15 @@ STAGES = (
 
 
 def _trainer(folder: Path, hidden: int = 32, stages: tuple[Stage, ...] = STAGES, save_every: int = 5) -> Trainer:
-    config = BodyConfig(
-        vocab_size=600,
-        hidden_size=hidden,
-        intermediate_size=32,
-        num_layers=3,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=16,
-        max_positions=1024,
-        rms_norm_eps=1e-6,
-        rope_theta=1e6,
-        tied_embeddings=False,
-        qkv_bias=False,
-        output_bias=False,
-        mlp_bias=False,
-        qk_norm=True,
+    config = body_config(
+        CONFIG
+        | {
+            "vocab_size": 600,
+            "hidden_size": hidden,
+            "intermediate_size": 32,
+            "max_position_embeddings": 1024,
+            "rope_theta": 1e6,
+        }
     )
     body, structure = Transformer(config), Structure(source_width=4)
     structure.initialise(body, torch.Generator().manual_seed(0))
