@@ -94,6 +94,8 @@ def read_cell(config: Mapping[str, Any]) -> Cell:
         question=task.question,
         seed=settings.seed,
         runner=_label(settings.runner, type(built["runner"]).__name__),
+        metric=task.metric,
+        source=task.source,
     )
     hashes = {"model_hash": checkpoint.content_hash, "task_hash": task.content_hash}
     identity = identity_of(config, **hashes, uses_budget=method.uses_budget)

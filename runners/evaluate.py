@@ -47,6 +47,7 @@ class Evaluate(CellRunner):
 
     def compute(self, cell: Cell, bench: Workbench, questions: Sequence[Question]) -> list[BaseModel]:
         from mage.generation.engine import Engine  # brings torch, which a refused config need not wait for
+        from runners.material import stop_ids
 
         model = bench.model(cell)
         engine = Engine(model, cell.method, cell.decoding)
@@ -56,6 +57,7 @@ class Evaluate(CellRunner):
             cell.budget,
             example_ids=[question.example.id for question in questions],
             question_starts=[question.prompt.question_start for question in questions],
+            stop_ids=[stop_ids(question.example, model.tokenizer) for question in questions],
             seed=cell.settings.seed,
         )
         rows: list[BaseModel] = []

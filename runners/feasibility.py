@@ -7,9 +7,8 @@ import torch
 from mage.budget import Budget
 from mage.errors import UserError, unknown_choice
 from mage.models.checkpoint import DTYPES, check_ids
-from mage.models.config import DiffusionSpec
+from mage.models.diffusion import DiffusionSpec
 from runners.cell import Cell
-from tasks.generated import GeneratedTask
 
 
 def check_feasible(cell: Cell) -> None:
@@ -20,7 +19,7 @@ def check_feasible(cell: Cell) -> None:
         raise unknown_choice("model.dtype", model.dtype, DTYPES)
     check_ids(diffusion_spec(cell), cell.checkpoint.config)
     _check_dense_layers(cell)
-    for length in _lengths(cell):
+    for length in cell.task.context_lengths():
         _check_length(cell, length)
 
 
@@ -38,14 +37,6 @@ def _check_dense_layers(cell: Cell) -> None:
             f"dense_layers={dense}: model={cell.labels.model} has {layers} layers, so that method={cell.labels.method} "
             f"would select in none. Allowed: 0 to {layers - 1}."
         )
-
-
-def _lengths(cell: Cell) -> tuple[int, ...]:
-    """Return how many tokens the contexts of the cell's task have, where it says so beforehand."""
-    if not isinstance(cell.task, GeneratedTask):
-        return ()
-    lengths = cell.task.lengths
-    return (lengths,) if isinstance(lengths, int) else tuple(lengths)
 
 
 def _check_length(cell: Cell, length: int) -> None:

@@ -9,8 +9,7 @@ from mage.errors import UserError
 from mage.models.checkpoint import LanguageModel
 from runners.cell import Cell
 from tasks.errors import TaskError
-from tasks.prompt import Prompt, assemble
-from tasks.task import Example, Tokenizer
+from tasks.task import Example, Prompt, Tokenizer
 
 LOST_WORDS = 0.05  # share of the words of a context above which a tokenizer does not know its language
 
@@ -30,11 +29,16 @@ def make_questions(cell: Cell, model: LanguageModel) -> list[Question]:
         examples = cell.task.examples(model.tokenizer, settings.examples, settings.seed, size)
         _check_language(cell, model.tokenizer, examples[0].context)
         return [
-            Question(example, assemble(example, model.tokenizer, size, cell.task.question, model.max_positions))
+            Question(example, cell.task.prompt(example, model.tokenizer, size, model.max_positions))
             for example in examples
         ]
     except TaskError as error:
         raise UserError(str(error)) from error
+
+
+def stop_ids(example: Example, tokenizer: Tokenizer) -> list[int]:
+    """Return the ids that end an answer besides the model's own: the last of each text (LongBench, pred.py)."""
+    return [tokenizer.encode(text)[-1] for text in example.stop_texts]
 
 
 def _check_language(cell: Cell, tokenizer: Tokenizer, context: str) -> None:

@@ -37,7 +37,7 @@ class SweepProgress:
             TimeRemainingColumn(elapsed_when_finished=False),
         )
         self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task("", total=sum(cell.settings.examples for cell in waiting))
+        self._task = self._bar.add_task("", total=sum(cell.settings.examples or 0 for cell in waiting))
 
     def __enter__(self) -> SweepProgress:
         if self._seen:
@@ -58,9 +58,16 @@ class SweepProgress:
         """A cell starts."""
         self._began = self._told = time.monotonic()
         self._cell, self._done, self._computed = cell, 0, 0
+        self._total = cell.settings.examples or 0
         if not self._console.is_terminal:
             self.say(f"{self._place(cell)} ...")
         self._bar.update(self._task, description=escape(self._variants.title(cell)))
+
+    def expect(self, examples: int) -> None:
+        """The cell that began has that many examples: a task may have fewer than the config asks for."""
+        assert self._bar.tasks[0].total is not None
+        self._bar.update(self._task, total=self._bar.tasks[0].total + examples - self._total)
+        self._total = examples
 
     def advance(self, examples: int, *, computed: bool = True) -> None:
         """That many examples more are done; `computed` is False when they stand from an earlier run."""
@@ -71,7 +78,7 @@ class SweepProgress:
         if self._cell is None or self._console.is_terminal or not self._computed or now - self._told < TOLD_EVERY_S:
             return
         self._told = now
-        total = self._cell.settings.examples
+        total = self._total
         left = (now - self._began) / self._computed * (total - self._done)
         self.say(f"{self._place(self._cell)}: {self._done}/{total} examples, about {left:.0f} s left")
 

@@ -38,6 +38,7 @@ class Recall(CellRunner):
     def compute(self, cell: Cell, bench: Workbench, questions: Sequence[Question]) -> list[BaseModel]:
         from mage.generation.engine import Engine  # brings torch, which a refused config need not wait for
         from mage.generation.recall import RecallObserver
+        from runners.material import stop_ids
 
         (question,) = questions
         observer = RecallObserver()
@@ -48,6 +49,7 @@ class Recall(CellRunner):
             cell.budget,
             example_ids=[question.example.id],
             question_starts=[question.prompt.question_start],
+            stop_ids=[stop_ids(question.example, bench.model(cell).tokenizer)],
             seed=cell.settings.seed,
         )
         assert generation.trace.budget_tokens is not None

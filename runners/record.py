@@ -35,7 +35,11 @@ class Environment(Schema):
 
 
 class CellLabels(Schema):
-    """The names of a cell's choices, for tables. `budget` is None where the method uses none."""
+    """The names of a cell's choices, for tables. `budget` is None where the method uses none.
+
+    `metric`: what the score of an example is. `source`: where fixed examples come from. `extended`: how the model's
+    positions were stretched beyond those it was trained with, such as `YaRN x4`; empty where they were not.
+    """
 
     model: str
     method: str
@@ -45,6 +49,9 @@ class CellLabels(Schema):
     question: str
     seed: int
     runner: str
+    metric: str = "share of the answer"
+    source: str = ""
+    extended: str = ""
 
 
 class ExamplesFile(Schema):

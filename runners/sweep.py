@@ -167,6 +167,7 @@ class Sweep:
     def _examples(self, cell: Cell, store: Store, progress: SweepProgress) -> list[BaseModel]:
         questions, size = self._bench.questions(cell), cell.runner.group_size
         rows = store.resume([question.example.id for question in questions], size)
+        progress.expect(len(questions))
         progress.advance(len(rows), computed=False)
         for start in range(len(rows), len(questions), size):
             computed = cell.runner.compute(cell, self._bench, questions[start : start + size])

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from baselines.dense import Dense
 from mage.generation.engine import Engine
 from mage.models.checkpoint import DTYPES, LanguageModel, load_model
-from mage.models.config import DiffusionSpec
+from mage.models.diffusion import DiffusionSpec
 from mage.training.export import export_checkpoint
 from mage.training.trainer import Progress as Standing
 from mage.training.trainer import Trainer

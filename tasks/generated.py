@@ -16,8 +16,8 @@ from tasks.errors import TaskError, refused, unknown_name
 from tasks.haystack import Haystack, Insert
 from tasks.languages.language import Language
 from tasks.languages.registry import language_named
-from tasks.prompt import PLACEMENTS
-from tasks.task import Example, Label, Task, Tokenizer
+from tasks.prompt import PLACEMENTS, assemble
+from tasks.task import Example, Label, Prompt, Task, Tokenizer
 
 SAMPLE = 8
 """Drafts that stand for what a task says: each holds all of its sentence forms."""
@@ -116,8 +116,18 @@ class GeneratedTask(Task):
             if length % block_size:
                 raise refused("lengths", length, f"allowed are multiples of the block size, {block_size}")
 
-    def examples(self, tokenizer: Tokenizer, count: int, seed: int, block_size: int) -> list[Example]:
+    def context_lengths(self) -> tuple[int, ...]:
+        """See Task."""
+        return _listed(self.lengths)
+
+    def prompt(self, example: Example, tokenizer: Tokenizer, block_size: int, max_positions: int) -> Prompt:
+        """See Task: context and question as tasks.prompt lays them out."""
+        return assemble(example, tokenizer, block_size, self.question, max_positions)
+
+    def examples(self, tokenizer: Tokenizer, count: int | None, seed: int, block_size: int) -> list[Example]:
         """See Task. Raises TaskError for a length that is no multiple of `block_size` or too small."""
+        if count is None:
+            raise TaskError("examples=null: this task makes as many as it is asked for; allowed are numbers above 0")
         if not _is_int(count) or count < 1:
             raise TaskError(f"examples={count!r}: allowed are whole numbers above 0")
         self.check_block_size(block_size)

@@ -9,29 +9,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tasks.errors import TaskError, unknown_name
-from tasks.task import Example, Tokenizer
+from tasks.task import Example, Prompt, Tokenizer
 
 PLACEMENTS = ("block", "prefix")
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """The tokens before the answer.
-
-    `truncated_tokens` were cut from the middle of the context because the prompt was too long: whole blocks.
-    `alignment_tokens` were cut from its front so that it ends with a block.
-    `question_tokens_prefilled` lie in whole blocks and are prefilled with the context.
-    `question_start` is the index of the first question token.
-    """
-
-    tokens: list[int]
-    truncated_tokens: int
-    question_tokens_prefilled: int
-    question_start: int
-    alignment_tokens: int = 0
 
 
 def assemble(

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mage.models.checkpoint import LanguageModel, load_model
-from mage.models.config import DiffusionSpec
+from mage.models.diffusion import DiffusionSpec
 from mage.models.families import body_config
 from mage.models.transformer import Transformer
 

@@ -50,13 +50,15 @@ class Engine:
         *,
         example_ids: Sequence[str] | None = None,
         question_starts: Sequence[int] | None = None,
+        stop_ids: Sequence[Sequence[int]] | None = None,
         seed: int = 0,
     ) -> list[Generation]:
         """Generate an answer for each prompt of `prefix`.
 
         `budget` is required unless the method has none. `example_ids` and `seed` feed methods that draw at random.
         `question_starts`: position of the first token of each prompt's question (default: the end of the prompt); it
-        tells a query-agnostic SnapKV what it may not see.
+        tells a query-agnostic SnapKV what it may not see. `stop_ids`: for each prompt, ids that end its answer too,
+        except as its first token.
         """
         if self.method.uses_budget:
             if budget is None:

@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mage.errors import UserError, unknown_choice
-from mage.models.config import BodyConfig, DiffusionSpec
+from mage.models.config import BodyConfig
+from mage.models.diffusion import DiffusionSpec
 from mage.models.families import body_config
 from mage.models.tokenizer import Tokenizer
 from mage.models.transformer import Transformer

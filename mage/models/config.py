@@ -1,13 +1,10 @@
-"""What a model is: the numbers of its transformer body, and how it writes by block diffusion."""
+"""What a transformer body is: its numbers and its declared differences."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from mage.errors import UserError
-
-Alignment = Literal["same", "shifted"]
 
 
 @dataclass(frozen=True)
@@ -42,26 +39,3 @@ class BodyConfig:
             )
         if self.head_dim % 2:
             raise UserError(f"config.json: head_dim={self.head_dim} is odd; rotary embedding needs an even size.")
-
-
-@dataclass(frozen=True)
-class DiffusionSpec:
-    """How a model writes a block: what a checkpoint's config.json mostly does not say.
-
-    `block_size`: positions denoised together. `mask_id`: the id of [MASK], never emitted. `stop_ids`: ids that end an
-    answer. `alignment`: `same` when the logits of position i predict token i (SDAR, LLaDA2), `shifted` when they
-    predict token i + 1 (Fast-dLLM v2).
-    """
-
-    block_size: int
-    mask_id: int
-    stop_ids: tuple[int, ...]
-    alignment: Alignment = "same"
-
-    def __post_init__(self) -> None:
-        if self.block_size < 1:
-            raise UserError(f"model.block_size={self.block_size} is out of range. Allowed: an integer >= 1.")
-        if self.alignment not in ("same", "shifted"):
-            raise UserError(f"model.alignment={self.alignment} is not known. Allowed: same, shifted.")
-        if self.mask_id in self.stop_ids:
-            raise UserError(f"model.mask_id={self.mask_id} is also a stop id.")

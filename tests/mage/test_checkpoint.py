@@ -106,7 +106,7 @@ def test_a_missing_folder_and_wrong_values(folder: Path) -> None:
         load_model(folder / "nowhere", spec())
     with pytest.raises(UserError, match="dtype=float8"):
         load_model(folder, spec(), dtype="float8")
-    from mage.models.config import DiffusionSpec
+    from mage.models.diffusion import DiffusionSpec
 
     with pytest.raises(UserError, match="mask_id=61 is outside the vocabulary of 61 tokens"):
         load_model(folder, DiffusionSpec(block_size=8, mask_id=61, stop_ids=(2,)))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mage.models.checkpoint import load_model
-from mage.models.config import DiffusionSpec
+from mage.models.diffusion import DiffusionSpec
 from mage.training.trainer import Progress
 from run import CONF
 from runners.command import command_line
