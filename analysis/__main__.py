@@ -7,10 +7,15 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from analysis.frame import load
+from analysis.measure import Measure
 from analysis.report import write_report
 from mage.errors import UserError
+
+REPORT_ONLY = ("cells", "samples", "failures")
+"""Tables that are too wide for a terminal."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
     parser.add_argument("results", nargs="+", type=Path, help="outputs/<experiment>, one or more")
     parser.add_argument("--out", type=Path, help="where to write; default: analysis/ in the first folder of results")
-    parser.add_argument("--score", choices=("exact", "score"), default="exact", help="what accuracy is")
+    parser.add_argument(
+        "--score", choices=get_args(Measure), help="what accuracy is; default: what each task is judged by"
+    )
     options = parser.parse_args(arguments)
     folder: Path = options.out or options.results[0] / "analysis"
     title = "Accuracy under a KV budget: " + ", ".join(path.resolve().name for path in options.results)
@@ -30,8 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for note in results.notes:
         print(f"note: {note}", file=sys.stderr)
-    for table in (table for section in sections for table in section.tables if table.name.startswith("accuracy-")):
-        print(f"{table.caption}\n\n{table.markdown()}\n")
+    for section in sections:
+        for table in section.tables:
+            if not section.details and table.name not in REPORT_ONLY:
+                print(f"{table.caption}\n\n{table.markdown()}\n")
     failed = int((results.cells.status != "done").sum())
     counts = {"cells": len(results.cells), "failed": failed, "unfinished": len(results.unfinished)}
     print(json.dumps({"report": str(folder / "report.html"), **counts}))

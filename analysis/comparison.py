@@ -13,13 +13,17 @@ import pandas as pd
 
 from analysis.conditions import Conditions
 from analysis.frame import Results
+from analysis.measure import Measure, measure_of
 from analysis.statistics import Interval, bootstrap_interval, mcnemar_exact, paired_difference
 from mage.errors import UserError
 
 SETTING = ["model", "task", "decoding", "question"]
 POINT = [*SETTING, "method", "budget_label"]
-CARRIED = ("budget", "budget_unit", "dense_layers", "decoding_options")
-SCORES = ("exact", "score")
+CARRIED = (
+    *("budget", "budget_unit", "dense_layers", "decoding_options"),
+    *("metric", "source", "random", "extended", "marks", "suite", "member", "variant"),
+)
+SCORES: tuple[Measure, ...] = ("exact", "score")
 METRICS = (
     "density",
     "sparse_token_share",
@@ -40,8 +44,10 @@ CEILING = "oracle"
 
 Key = tuple[str, ...]
 """Model, task, decoding, question, method, budget label."""
-Values = dict[str, dict[str, float]]
+Values = dict[Measure, dict[str, float]]
 """For each of SCORES, the value of every example, keyed by seed and example id."""
+ExampleLabels = dict[str, dict[str, Any]]
+"""The labels of every example, keyed by seed and example id."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +56,13 @@ class Comparison:
 
     A row holds status, n, scores with intervals, paired differences to dense, and the mean of every metric. Where one
     side of a difference answered more examples, it is over those that both answered.
-    A failed point has a status and no numbers. `conditions` are those of the cells that have numbers.
+    A failed point has a status and no numbers. `values` are those of each point, `labels` those of the examples of each
+    setting. `conditions` are those of the cells that have numbers.
     """
 
     points: pd.DataFrame
     values: dict[Key, Values]
+    labels: dict[Key, ExampleLabels]
     conditions: Conditions
 
     def settings(self) -> list[tuple[Key, pd.DataFrame]]:
@@ -85,6 +93,7 @@ def compare(results: Results) -> Comparison:
     seeds = {key: set(group.seed) for key, group in cells.groupby(SETTING)}
     rows: list[dict[str, Any]] = []
     values: dict[Key, Values] = {}
+    labels: dict[Key, ExampleLabels] = {}
     for key, group in cells.groupby(POINT, sort=False):
         point = tuple(map(str, key))
         row: dict[str, Any] = dict(zip(POINT, point, strict=True))
@@ -94,32 +103,36 @@ def compare(results: Results) -> Comparison:
             frame = pd.concat([answered[n].assign(seed=group.seed[n]) for n in group.index if n in answered])
             names = frame.seed.astype(str) + "/" + frame.id
             values[point] = {s: dict(zip(names, frame[s].astype(float), strict=True)) for s in SCORES}
+            labels.setdefault(point[: len(SETTING)], {}).update(zip(names, frame["labels"], strict=True))
             row |= _summary(frame) | _mean_metrics(group, answered)
         rows.append(row)
     for row in rows:
         point = tuple(row[c] for c in POINT)
         baseline = (*point[: len(SETTING)], BASELINE, "")
         if row["status"] == "done" and point != baseline and baseline in values:
-            row |= _against(*_common(point, baseline, values))
+            row |= _against(*common_values(point, baseline, values))
     points = pd.DataFrame(rows)
     if "n" in points:
         points["n"] = points["n"].astype("Int64")
     measured = cells.record[cells.status == "done"]
-    return Comparison(points, values, Conditions.of(record.environment for record in measured))
+    return Comparison(points, values, labels, Conditions.of(record.environment for record in measured))
 
 
-def order_checks(comparison: Comparison) -> list[OrderCheck]:
-    """dense >= oracle(k) >= oracle(k') for each next smaller budget k', on exact match, wherever both were measured."""
+def order_checks(comparison: Comparison, chosen: Measure | None = None) -> list[OrderCheck]:
+    """dense >= oracle(k) >= oracle(k') for each next smaller budget k', wherever both were measured.
+
+    On the measure that is `chosen`, or else on that of the task.
+    """
     checks: list[OrderCheck] = []
     for setting, points in comparison.settings():
-        done = points[points.status == "done"]
+        done, measure = points[points.status == "done"], measure_of(points, chosen)
         ceiling = done[done.method == CEILING]
         whole = ceiling[ceiling.budget_unit == "tokens"]
         chain = [(*setting, BASELINE, "")] if (*setting, BASELINE, "") in comparison.values else []
         chain += [(*setting, CEILING, label) for label in whole.sort_values("budget", ascending=False).budget_label]
         for larger, smaller in pairwise(chain):
-            ours, theirs = _common(smaller, larger, comparison.values)
-            difference = paired_difference(ours["exact"], theirs["exact"])
+            ours, theirs = common_values(smaller, larger, comparison.values)
+            difference = paired_difference(ours[measure], theirs[measure])
             checks.append(OrderCheck(setting, _name(larger), _name(smaller), difference))
     return checks
 
@@ -156,8 +169,8 @@ def _mean_metrics(group: pd.DataFrame, answered: Mapping[Any, pd.DataFrame]) -> 
     return {m: float(np.average(group[m].to_numpy(dtype=np.float64), weights=weights)) for m in present}
 
 
-def _common(point: Key, baseline: Key, values: Mapping[Key, Values]) -> tuple[Values, Values]:
-    """The values of both on the examples of the smaller one."""
+def common_values(point: Key, baseline: Key, values: Mapping[Key, Values]) -> tuple[Values, Values]:
+    """The values of both on the examples of the smaller one. Raises UserError when they answered different ones."""
     ours, theirs = values[point], values[baseline]
     common = ours["exact"].keys() & theirs["exact"].keys()
     if len(common) < min(len(ours["exact"]), len(theirs["exact"])):

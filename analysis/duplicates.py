@@ -12,7 +12,7 @@ from mage.errors import UserError
 from runners.identity import IGNORED
 
 # The checkpoint's path is no option, but two paths may hold different weights.
-IRRELEVANT = tuple(name for name in IGNORED if name != "model.path")
+IRRELEVANT = tuple(name for name in IGNORED if name != "model.weights")
 
 
 def superseded(cells: pd.DataFrame, ids: Mapping[Any, Sequence[str]]) -> dict[Any, Any]:

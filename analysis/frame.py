@@ -13,6 +13,7 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from analysis.duplicates import note, superseded
+from analysis.marks import mark_tasks
 from analysis.variants import name_variants
 from mage.budget import Budget
 from mage.errors import UserError
@@ -26,9 +27,10 @@ ROWS: dict[str, type[ExampleResult] | type[RecallResult]] = {"evaluate": Example
 class Results:
     """Everything that was read.
 
-    `cells` has one row a record: labels, status, metrics, and the record itself as `record`; its index is the cell's
-    number. `examples` has one row an answered example (runner=evaluate), `recall` one row for each example, block,
-    step and layer (runner=recall); both name their cell's number in the column `cell`.
+    `cells` has one row a record: labels (the task's with its marks, see `analysis.marks`), status, metrics, and the
+    record itself as `record`; its index is the cell's number. `examples` has one row an answered example
+    (runner=evaluate), `recall` one row for each example, block, step and layer (runner=recall); both name their cell's
+    number in the column `cell`.
     `unfinished` are folders that hold no record.json: cells in flight, or killed. `notes` are lines for the reader
     about what was left out.
     """
@@ -73,7 +75,7 @@ def load(folders: Sequence[Path]) -> Results:
                     examples.append({"cell": number, **dict(row)})
     if not cells:
         raise UserError(f"no record.json in any folder below {', '.join(map(str, folders))}")
-    named = name_variants(pd.DataFrame(cells))
+    named = mark_tasks(name_variants(pd.DataFrame(cells)))
     left_out = superseded(named, ids)
     return Results(
         named.drop(index=list(left_out)),
@@ -152,7 +154,8 @@ def _cell_row(record: CellRecord, folder: Path) -> dict[str, Any]:
 
 
 def _options(part: dict[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in part.items() if key not in {"_target_", "name"})
+    shown = {key: value for key, value in part.items() if key not in {"_target_", "name"} and value is not None}
+    return ", ".join(f"{key}={value}" for key, value in shown.items())
 
 
 def budget_unit(budget: float | None) -> str:

@@ -6,7 +6,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-METHODS = ("dense", "oracle", "mage", "quest", "snapkv_query", "snapkv", "streaming_llm", "random")
+METHODS = (
+    *("dense", "oracle", "mage", "mage_v1", "quest", "tidal_decode", "sparse_d"),
+    *("snapkv_query", "snapkv", "streaming_llm", "random"),
+)
 
 
 def method_order(methods: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from analysis.frame import Results, budget_label, load
 from analysis.variants import flat
@@ -17,7 +17,9 @@ from runners.record import CellRecord, Environment
 
 FILE = "reference.json"
 DECIMALS = 4
-MODEL_SETTINGS = ("block_size", "alignment", "dtype")
+NAMES = {"model", "method", "budget", "task", "decoding", "question", "seed"}
+MODEL_SETTINGS = ("block_size", "alignment", "dtype", "yarn")
+UNSET = "null"
 
 Labels = tuple[str, str, str, str, str, str]
 """Model, method, budget label, task, decoding, question."""
@@ -52,6 +54,12 @@ class ReferenceCell(BaseModel):
     examples: int
     scores: list[float]
     exact: list[bool]
+
+    @field_validator("settings")
+    @classmethod
+    def _set(cls, settings: dict[str, str]) -> dict[str, str]:
+        """An option that is not set is none: options that came later do not part a cell from its reference."""
+        return {field: value for field, value in settings.items() if value != UNSET}
 
     @property
     def labels(self) -> Labels:
@@ -116,7 +124,7 @@ def reference_of(results: Results, command: str) -> Reference:
         record = cell.record
         written.append(
             ReferenceCell(
-                **record.labels.model_dump(exclude={"runner"}),
+                **record.labels.model_dump(include=NAMES),
                 identity=record.identity,
                 status=record.status,
                 settings=settings_of(record),

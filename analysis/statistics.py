@@ -7,7 +7,8 @@ a comparison that McNemar's test settles at p = .008 stays open at p = .080 when
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -55,13 +56,48 @@ def bootstrap_interval(
     """
     if values.size == 0:
         raise ValueError("a bootstrap interval needs at least one value")
+    return _percentiles(float(values.mean()), _resampled_means(values, resamples, seed), confidence)
+
+
+def _resampled_means(values: Floats, resamples: int, seed: int) -> Floats:
     counts = resample_counts(values.size, resamples, seed)
     chunks = [counts[i : i + CHUNK].astype(np.float64) @ values for i in range(0, resamples, CHUNK)]
-    means = np.concatenate(chunks) / values.size
+    return np.asarray(np.concatenate(chunks) / values.size)
+
+
+def _percentiles(mean: float, means: Floats, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     # Sums in another order differ in the last bits; a difference of exactly zero must not come out as 1e-17.
-    return Interval(float(values.mean()), float(round(low, 12)), float(round(high, 12)))
+    return Interval(mean, float(round(low, 12)), float(round(high, 12)))
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """The mean of the examples of one task, and the means of its resamples [resamples]."""
+
+    mean: float
+    resampled: Floats
+
+
+def stratum(values: Floats, name: str, *, resamples: int = RESAMPLES, seed: int = SEED) -> Stratum:
+    """Resamples `values` [n] of the task `name`. Tasks of other names are resampled independently.
+
+    Raises ValueError when there is no value.
+    """
+    if values.size == 0:
+        raise ValueError("a stratum needs at least one value")
+    own = seed + zlib.crc32(name.encode())
+    return Stratum(float(values.mean()), _resampled_means(values, resamples, own))
+
+
+def mean_of_means(strata: Sequence[Stratum], *, confidence: float = 0.95) -> Interval:
+    """The mean of the means of several tasks, each weighing the same, with its percentile bootstrap interval.
+
+    Examples are resampled within each task: the tasks are those of the benchmark, not drawn from many.
+    """
+    means = np.mean([s.resampled for s in strata], axis=0)
+    return _percentiles(sum(s.mean for s in strata) / len(strata), means, confidence)
 
 
 def paired_values(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[Floats, Floats]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
-
 from mage.budget import Budget
 from mage.errors import UserError
 from mage.method import EXACT, REUSE, SELECT_AFTER, Method, Plan, Selection
-from mage.selection import check_one_page, top_k, top_pages
+from mage.selection import check_one_page, top_k, top_pages_of
 from mage.view import Denominator, Forward, Reduction, View
 
 
@@ -58,6 +56,4 @@ class Mage(Method):
         read = [length / 2 for length in view.lengths]  # one more pass over the keys, without the values
         if self.page_size == 1:
             return Selection(top_k(mass, view.budgets, view.lengths), read)
-        padded = F.pad(mass, (0, -mass.shape[-1] % self.page_size))
-        pages = padded.unflatten(-1, (-1, self.page_size)).sum(-1)
-        return Selection(top_pages(pages, self.page_size, view.budgets, view.lengths), read)
+        return Selection(top_pages_of(mass, self.page_size, view.budgets, view.lengths), read)

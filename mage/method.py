@@ -1,14 +1,16 @@
 """The method contract: what a sparse-attention method declares.
 
 A method says when it selects and returns index sets over the prefix. It never computes attention output: the engine
-gathers the selected keys and values once into a compact buffer and attends to them until the next selection.
+gathers the selected keys and values once into a compact buffer and attends to them until the next selection. A set is
+chosen when it is first attended to: a block that is finished before that pays for no selection.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -23,7 +25,7 @@ class Plan:
     """What the sparse layers do in one forward.
 
     `exact`: attend to the whole prefix; otherwise to the selected entries. `select`: choose a new set `before`
-    attending to it, `after` an exact attention whose log-sum-exp is reused, or not at all.
+    attending to it; `after` an exact attention whose log-sum-exp is reused, from what was seen then; or not at all.
     """
 
     exact: bool
@@ -56,7 +58,7 @@ class Selection:
     pools: list[int] | None = None
 
     def check(self, view: View, *, limited: bool) -> None:
-        """Raise `SelectionError` unless the indices keep the contract; the budget counts when `limited`."""
+        """Raise `SelectionError` unless the indices keep the contract; the budget of a layer counts when `limited`."""
         indices, heads = self.indices, (view.num_kv_heads, view.queries.shape[1])
         lengths = torch.tensor(view.lengths, device=indices.device)[:, None, None]
         if indices.dim() != 3 or indices.shape[0] != len(view.lengths) or indices.shape[1] not in heads:
@@ -66,11 +68,24 @@ class Selection:
         ordered = indices.sort(-1).values
         if bool(((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)).any()):
             raise SelectionError("an index twice in one set")
-        pools = lengths if self.pools is None else torch.tensor(self.pools, device=indices.device)[:, None, None]
-        counted = ((indices >= 0) & (indices < pools)).sum(-1).amax(-1).tolist()
-        for count, budget in zip(counted, view.budgets):
+        for count, budget in zip(self.counted(), view.budgets):
             if limited and count > budget:
                 raise SelectionError(f"{count} entries under a budget of {budget}")
+
+    def counted(self) -> list[int]:
+        """Return how many entries the budget counts, by batch row: those of the head that has most."""
+        kept = self.indices >= 0
+        if self.pools is not None:
+            kept &= self.indices < torch.tensor(self.pools, device=self.indices.device)[:, None, None]
+        return kept.sum(-1).amax(-1).tolist()
+
+
+def check_average(selections: Sequence[Selection], budgets: list[int]) -> None:
+    """Raise `SelectionError` where sets of all sparse layers together exceed `budgets[row]` for each layer."""
+    for row, budget in enumerate(budgets):
+        total, allowed = sum(selection.counted()[row] for selection in selections), budget * len(selections)
+        if total > allowed:
+            raise SelectionError(f"{total} entries over {len(selections)} layers under a budget of {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +97,8 @@ class Method(ABC):
     """
 
     uses_budget: ClassVar[bool] = True  # False: the size of the set is the method's own affair
+    # True: the sets of all sparse layers are chosen together by `select_layers`, and the budget is their average.
+    across_layers: ClassVar[bool] = False
     dense_layers: int = 0
     commit: Literal["dense", "sparse"] = "dense"
 
@@ -108,6 +125,22 @@ class Method(ABC):
     def check_budget(self, budget: Budget) -> None:  # noqa: B027 - most methods work under any budget
         """Raise `UserError` when this method cannot work under `budget`."""
 
+    def for_model(self, num_layers: int, block_size: int) -> Self:
+        """Return this method with the options that depend on the model filled in.
+
+        Raises `UserError` for an option that does not fit a model of `num_layers` layers, so that a cell can be refused
+        before the model is loaded.
+        """
+        return self
+
+    def source_layer(self, layer: int) -> int:
+        """Return the layer whose set `layer` attends to: itself, or one below that is not one of `dense_layers`.
+
+        A layer with another source never selects. It attends to the source's entries, in its own keys and values,
+        from the forward on in which the source's set is chosen; until then exactly.
+        """
+        return layer
+
     def plan(self, forward: Forward) -> Plan:
         """Say what the sparse layers do in `forward`: the commit rule here, the denoising steps in `plan_step`."""
         if forward.commit and self.commit == "dense":
@@ -120,4 +153,11 @@ class Method(ABC):
 
     @abstractmethod
     def select(self, view: View) -> Selection:
-        """Choose the prefix entries of one layer, when the plan asks for it and the prefix exceeds the budget."""
+        """Choose the prefix entries of one layer, when the plan asks for it and the prefix exceeds the budget.
+
+        `view` shows the forward that planned the selection, with its log-sum-exp when that attended exactly.
+        """
+
+    def select_layers(self, views: Sequence[View]) -> list[Selection]:
+        """Choose the prefix entries of all sparse layers, in their order: asked of a method `across_layers` only."""
+        return [self.select(view) for view in views]

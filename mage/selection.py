@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mage.budget import Budget
@@ -17,17 +18,45 @@ def top_k(scores: Tensor, budgets: list[int], lengths: list[int]) -> Tensor:
     the end of a row with -1.
     """
     picks = [min(budget, length) for budget, length in zip(budgets, lengths)]
+    return first_of(ranking(scores, max(picks), lengths), picks)
+
+
+def ranking(scores: Tensor, count: int, lengths: list[int]) -> Tensor:
+    """Return the indices of the `count` highest scores `[batch, heads, n]`, best first: `[batch, heads, count]`.
+
+    What lies beyond `lengths[row]` comes last.
+    """
     if min(lengths) < scores.shape[-1]:
-        counts = torch.tensor(lengths, device=scores.device)
-        valid = (torch.arange(scores.shape[-1], device=scores.device) < counts[:, None])[:, None]
+        valid = torch.arange(scores.shape[-1], device=scores.device) < _by_row(lengths, scores)
         scores = scores.masked_fill(~valid, float("-inf"))
-    chosen = scores.topk(max(picks), dim=-1).indices
+    return scores.topk(count, dim=-1).indices
+
+
+def first_of(ranked: Tensor, picks: list[int]) -> Tensor:
+    """Return the first `picks[row]` indices of `ranked` `[batch, heads, count]`, in the form of `top_k`."""
+    chosen, last = ranked[..., : max(picks)], torch.iinfo(ranked.dtype).max
     if min(picks) < max(picks):
-        limit = torch.tensor(picks, device=scores.device)[:, None, None]
-        surplus = torch.arange(max(picks), device=scores.device) >= limit
-        chosen = chosen.masked_fill(surplus, scores.shape[-1])
+        surplus = torch.arange(max(picks), device=ranked.device) >= _by_row(picks, ranked)
+        chosen = chosen.masked_fill(surplus, last)
     ordered = chosen.sort(-1).values
-    return ordered.masked_fill(ordered == scores.shape[-1], -1)
+    return ordered.masked_fill(ordered == last, -1)
+
+
+def top_k_mask(scores: Tensor, budgets: list[int], lengths: list[int]) -> Tensor:
+    """Return which entries of `scores` `[batch, heads, rows, n]` are among the `budgets[r]` highest of their row, a
+    bool tensor of that shape. Entries beyond `lengths[r]` never are.
+    """
+    count = min(max(budgets), scores.shape[-1])
+    best = scores.topk(count, dim=-1).indices
+    wanted = torch.arange(count, device=scores.device) < _by_row(budgets, scores)[..., None]
+    mask = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, best, wanted.expand(best.shape))
+    return mask & (torch.arange(scores.shape[-1], device=scores.device) < _by_row(lengths, scores)[..., None])
+
+
+def top_pages_of(mass: Tensor, page_size: int, budgets: list[int], lengths: list[int]) -> Tensor:
+    """Return the token indices of the pages with the highest summed `mass` `[batch, heads, n]`, as `top_pages`."""
+    padded = F.pad(mass, (0, -mass.shape[-1] % page_size))
+    return top_pages(padded.unflatten(-1, (-1, page_size)).sum(-1), page_size, budgets, lengths)
 
 
 def top_pages(scores: Tensor, page_size: int, budgets: list[int], lengths: list[int]) -> Tensor:
@@ -48,14 +77,17 @@ def top_pages(scores: Tensor, page_size: int, budgets: list[int], lengths: list[
     pages = top_k(scores, picks, page_lengths)
     offsets = torch.arange(page_size, device=scores.device)
     tokens = (pages[..., None] * page_size + offsets).masked_fill(pages[..., None] < 0, -1).flatten(-2)
-    limit = torch.tensor(lengths, device=scores.device)[:, None, None]
-    return tokens.masked_fill(tokens >= limit, -1)
+    return tokens.masked_fill(tokens >= _by_row(lengths, scores), -1)
 
 
 def check_one_page(budget: Budget, page_size: int) -> None:
     """Raise `UserError` for a budget in tokens that does not hold one page: a page method could select nothing."""
     if isinstance(budget.value, int) and budget.value < page_size:
         raise _less_than_a_page(budget.value, page_size)
+
+
+def _by_row(values: list[int], like: Tensor) -> Tensor:
+    return torch.tensor(values, device=like.device)[:, None, None]
 
 
 def _less_than_a_page(tokens: int, page_size: int) -> UserError:

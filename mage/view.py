@@ -57,7 +57,8 @@ class View:
 
     `queries` `[batch, heads, rows, d]` and `block_keys` `[batch, kv_heads, rows, d]` of the current block; `keys`
     `[batch, kv_heads, prefix, d]` of the prefix, all rotated; `mask` `[batch, 1, 1, prefix]`, True where valid, or
-    None when all rows are equally long. `prompt_rows` `[batch, rows]`: positions of the block that hold prompt
+    None when all rows are equally long; `block_mask` `[group * rows, rows]`, True where a row sees a position of the
+    block, or None when it sees all. `prompt_rows` `[batch, rows]`: positions of the block that hold prompt
     tokens. `budgets[row]`: tokens allowed. `lengths[row]`: prefix entries. `lse_prefix`, `lse_block`
     `[batch, kv_heads, group * rows]`: from the exact attention of this forward, when it ran. `state`: the method's
     own, per layer, alive for one generation.
@@ -76,6 +77,7 @@ class View:
     lengths: list[int]
     lse_prefix: Tensor | None = None
     lse_block: Tensor | None = None
+    block_mask: Tensor | None = None
     state: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -99,7 +101,7 @@ class View:
         lse_prefix, lse_block = self.lse_prefix, self.lse_block
         if lse_prefix is None or lse_block is None:
             lse_prefix = scores.logsumexp(-1)
-            lse_block = masked_scores(q, self.block_keys, self.scale, None).logsumexp(-1)
+            lse_block = masked_scores(q, self.block_keys, self.scale, self.block_mask).logsumexp(-1)
         lse = torch.logaddexp(lse_prefix, lse_block) if denominator == "prefix+block" else lse_prefix
         return scores.sub_(lse[..., None]).exp_()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from runners.checkpoint import Checkpoint, inspect
 from runners.identity import identity_of
 from runners.record import CellLabels
 from runners.runner import CellRunner
-from runners.settings import ModelSettings, Settings, checkpoint_folder, read_settings
+from runners.settings import ModelSettings, Settings, read_settings
+from tasks.errors import TaskError
 from tasks.task import Task
 
 
@@ -34,6 +36,7 @@ class Cell:
     runner: CellRunner
     checkpoint: Checkpoint
     labels: CellLabels
+    task_hash: str
     identity: str
 
     @property
@@ -60,15 +63,15 @@ class Cell:
         return self.labels.method, "" if self.budget is None else self.budget.label, self.labels.task
 
     @property
-    def model_key(self) -> tuple[str, ModelSettings]:
+    def model_key(self) -> tuple[str, str]:
         """Cells with the same key are computed with the same loaded model."""
-        return self.checkpoint.content_hash, self.settings.model
+        return self.checkpoint.content_hash, self.settings.model.model_dump_json()
 
     @property
     def prompts_key(self) -> tuple[Hashable, ...]:
         """Cells with the same key have the same prompts for the same model, and can share their prefill."""
-        task = self.task
-        return self.model_key, task.content_hash, task.question, self.settings.seed, self.settings.examples
+        task = json.dumps(self.config["task"], sort_keys=True)
+        return self.model_key, self.task_hash, task, self.settings.seed, self.settings.examples
 
 
 def read_cell(config: Mapping[str, Any]) -> Cell:
@@ -84,7 +87,7 @@ def read_cell(config: Mapping[str, Any]) -> Cell:
         method.check_budget(budget)
     if refusal := built["runner"].refusal(method):
         raise UserError(f"method={_label(settings.method, type(method).__name__)}: {refusal}.")
-    checkpoint = inspect(checkpoint_folder(settings))
+    checkpoint = inspect(settings.model)
     labels = CellLabels(
         model=settings.model.name,
         method=_label(settings.method, type(method).__name__),
@@ -96,8 +99,9 @@ def read_cell(config: Mapping[str, Any]) -> Cell:
         runner=_label(settings.runner, type(built["runner"]).__name__),
         metric=task.metric,
         source=task.source,
+        extended=_extended(settings.model, task, checkpoint),
     )
-    hashes = {"model_hash": checkpoint.content_hash, "task_hash": task.content_hash}
+    hashes = {"model_hash": checkpoint.content_hash, "task_hash": _task_hash(task)}
     identity = identity_of(config, **hashes, uses_budget=method.uses_budget)
     return Cell(
         config=dict(config),
@@ -109,8 +113,30 @@ def read_cell(config: Mapping[str, Any]) -> Cell:
         runner=built["runner"],
         checkpoint=checkpoint,
         labels=labels,
+        task_hash=hashes["task_hash"],
         identity=identity,
     )
+
+
+def _task_hash(task: Task) -> str:
+    """Return the hash of what the task's examples are made of. Raises `UserError` where that cannot be read."""
+    try:
+        return task.content_hash
+    except TaskError as error:
+        raise UserError(str(error)) from error
+
+
+def _extended(model: ModelSettings, task: Task, checkpoint: Checkpoint) -> str:
+    """Return how the positions were stretched beyond those that the model was trained with, empty where they were not.
+
+    A task that does not say how long its contexts are may fill all positions that its own limit allows.
+    """
+    if model.yarn is not None:
+        return f"YaRN x{model.yarn:g}"
+    limit: int | None = getattr(task, "max_prompt_tokens", None)
+    room = checkpoint.config.max_positions
+    longest = max(task.context_lengths(), default=min(limit or room, room))
+    return "untrained positions" if longest > checkpoint.trained_positions else ""
 
 
 def _label(section: Mapping[str, Any], default: str) -> str:

@@ -1,31 +1,80 @@
-"""What can be told of a checkpoint folder without loading its weights: enough to refuse a damaged one at once."""
+"""What can be told of a checkpoint without loading its weights: enough to refuse a damaged one at once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 
 from mage.errors import UserError
-from mage.models.checkpoint import check_checkpoint, content_hash
-from mage.models.config import BodyConfig
+from mage.models.checkpoint import check_tokenizer, content_hash
+from mage.models.config import BodyConfig, with_yarn
+from mage.models.opening import open_source, open_tokenizer
+from mage.models.source import Source, check_source
+from mage.models.tokenizer import Tokenizer
+from runners.settings import ROOT, ModelSettings
+
+ELSEWHERE: dict[str, object] = {
+    "name": "",
+    "device": "cpu",
+    "dtype": "float32",
+    "threads": None,
+    "block_size": 1,
+    "alignment": "same",
+    "prefix_attention": "block_causal",
+    "anchored": False,
+}
+"""Neutral values of the fields that say nothing about the files."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder whose files are all there and whole, as far as their headers tell."""
+    """A source whose files are all there and whole, as far as their headers tell.
 
-    folder: Path
+    `config`: the body, stretched by YaRN where that is asked for. `trained_positions`: the window that the model was
+    trained with.
+    """
+
+    source: Source
+    tokenizer: Tokenizer
     config: BodyConfig
+    trained_positions: int
     content_hash: str
 
 
-@lru_cache  # the hash reads the files of the weights: once a sweep is enough
-def inspect(folder: Path) -> Checkpoint:
-    """Check config, tokenizer and the headers of the weights. Raises `UserError` with one line that names the file."""
-    try:
-        return Checkpoint(folder, check_checkpoint(folder), content_hash(folder))
-    except UserError as error:
-        raise error if str(folder) in str(error) else UserError(f"{folder}: {error}") from error
-    except (AttributeError, TypeError, ValueError) as error:  # a number that is none, a list for an object
-        raise UserError(f"{folder}: a value of another type than expected in config.json: {error}.") from error
+def inspect(model: ModelSettings) -> Checkpoint:
+    """Check config, tokenizer and the headers of the weights; a hub checkpoint is downloaded first.
+
+    Raises `UserError` with one line that names the file.
+    """
+    # How the model is run and writes a block is left out, so that files are looked at once a sweep.
+    return _inspected(model.model_copy(update=ELSEWHERE).model_dump_json())
+
+
+@lru_cache  # the hash may read the files of the weights
+def _inspected(text: str) -> Checkpoint:
+    model = ModelSettings.model_validate_json(text)
+    source = open_source(model.weights, revision=model.revision, body=model.body, root=ROOT, say=_say)
+    declared = check_source(source)
+    tokenizer = open_tokenizer(
+        model.tokenizer,
+        source,
+        mask_id=model.mask_id,
+        stop_ids=model.stop_ids,
+        options=model.chat,
+        root=ROOT,
+        say=_say,
+    )
+    check_tokenizer(tokenizer, declared, source)
+    trained = model.trained_positions or declared.max_positions
+    config = declared
+    if model.yarn is not None:
+        try:
+            config = with_yarn(replace(declared, max_positions=trained), model.yarn)
+        except UserError as error:
+            raise UserError(f"{source.place}: {error}") from error
+    return Checkpoint(source, tokenizer, config, trained, content_hash(source, tokenizer))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

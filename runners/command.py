@@ -12,7 +12,7 @@ from runners.building import build, build_task
 from runners.composition import compose_sweep
 from runners.limits import Terminated
 from runners.runner import CellRunner
-from runners.settings import checkpoint_folder, read_settings
+from runners.settings import check_location, read_settings
 
 MULTIRUN = ("-m", "--multirun")
 
@@ -61,7 +61,7 @@ def _check_lightly(config: Mapping[str, Any]) -> Any:
     settings, _ = read_settings(config)
     runner = build("runner", settings.runner)
     if isinstance(runner, CellRunner):
-        checkpoint_folder(settings)
+        check_location(settings)
         build_task(settings)
         build("tracker", settings.tracker)
     return runner

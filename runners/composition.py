@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,28 @@ def compose_sweep(overrides: list[str], folder: Path, *, multirun: bool) -> list
         try:
             if not multirun:
                 return [resolve(loader.load_configuration("config", overrides, RunMode.RUN))]
-            master = loader.load_configuration("config", overrides, RunMode.MULTIRUN)
+            held = _held(overrides, loader)
+            master = loader.load_configuration("config", [o for o in overrides if o not in held], RunMode.MULTIRUN)
             if master.hydra.launcher._target_ != BASIC_LAUNCHER:
                 return None
-            return _compose_jobs(master, loader)
+            seen = {*master.hydra.overrides.task, *held}
+            return _compose_jobs(master, loader, [o for o in overrides if o in seen])
         except (HydraException, OmegaConfBaseException) as error:
             raise one_line(error, loader, overrides) from error
+
+
+def _held(overrides: list[str], loader: ConfigLoader) -> list[str]:
+    """Return the overrides of fields that only the choices of a sweep may have.
+
+    Hydra composes the default choice of a swept group first and would refuse `task=longbench/lcc,vt task.data=here`.
+    """
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
+    fields = {o.input_line: o.key_or_group.split(".")[0] for o in parsed if "." in o.key_or_group and o.input_line}
+    if not fields:
+        return []
+    master = loader.load_configuration("config", [o for o in overrides if o not in fields], RunMode.MULTIRUN)
+    swept = set(master.hydra.sweeper.params or {}) | {o.key_or_group for o in parsed if o.is_sweep_override()}
+    return [override for override, group in fields.items() if group in swept]
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -50,13 +67,13 @@ def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
 
 
-def _compose_jobs(master: DictConfig, loader: ConfigLoader) -> list[dict[str, Any]]:
-    """Compose the product of all sweeps.
+def _compose_jobs(master: DictConfig, loader: ConfigLoader, given: list[str]) -> list[dict[str, Any]]:
+    """Compose the product of all sweeps. `given`: the overrides of the command line but for Hydra's own.
 
     Hydra takes tens of milliseconds for a config. It composes one for each choice of groups; sweeps over plain values,
     such as budgets, are set in copies of it, which is what Hydra does last in a composition, too.
     """
-    sweeps = _sweeps(master, loader)
+    sweeps = _sweeps(master, loader, given)
     late = [key for key, texts in sweeps.items() if len(texts) > 1 and _is_plain_field(key, master, loader)]
     parser = OverridesParser.create(config_loader=loader)
     values = {text: parser.parse_override(text).value() for key in late for text in sweeps[key]}
@@ -66,7 +83,7 @@ def _compose_jobs(master: DictConfig, loader: ConfigLoader) -> list[dict[str, An
         chosen = dict(zip(sweeps, job))
         early = tuple(text for key, text in chosen.items() if key not in late)
         if early not in composed:
-            base = loader.load_sweep_config(master, list(early))
+            base = _job(master, loader, early)
             with open_dict(base):
                 base.pop("hydra")
             composed[early] = base
@@ -75,15 +92,23 @@ def _compose_jobs(master: DictConfig, loader: ConfigLoader) -> list[dict[str, An
             for key in late:
                 OmegaConf.update(config, key, values[chosen[key]])
         except OmegaConfBaseException:  # no such field under these groups: let Hydra say so
-            config = loader.load_sweep_config(master, list(job))
+            config = _job(master, loader, job)
         configs.append(resolve(config))
     return configs
 
 
-def _sweeps(master: DictConfig, loader: ConfigLoader) -> dict[str, list[str]]:
+def _job(master: DictConfig, loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
+    """Compose one config of a sweep. Raises `UserError` that tells of this config's choices."""
+    try:
+        return loader.load_sweep_config(master, list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise one_line(error, loader, overrides) from error
+
+
+def _sweeps(master: DictConfig, loader: ConfigLoader, given: list[str]) -> dict[str, list[str]]:
     """Return the overrides that each key goes through. The command line wins over hydra.sweeper.params."""
     params = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides(params + list(master.hydra.overrides.task))
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(params + given)
     return {override.get_key_element(): _texts(override) for override in parsed}
 
 

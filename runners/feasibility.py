@@ -9,24 +9,39 @@ from mage.errors import UserError, unknown_choice
 from mage.models.checkpoint import DTYPES, check_ids
 from mage.models.diffusion import DiffusionSpec
 from runners.cell import Cell
+from runners.settings import ModelSettings
+
+
+def check_machine(model: ModelSettings) -> None:
+    """Raise `UserError` with one line when this machine cannot run a model so, before anything of it is fetched."""
+    _check_device(model.device)
+    if model.dtype not in DTYPES:
+        raise unknown_choice("model.dtype", model.dtype, DTYPES)
 
 
 def check_feasible(cell: Cell) -> None:
     """Raise `UserError` with one line when `cell` cannot work here, whatever its examples say."""
-    model = cell.settings.model
-    _check_device(model.device)
-    if model.dtype not in DTYPES:
-        raise unknown_choice("model.dtype", model.dtype, DTYPES)
-    check_ids(diffusion_spec(cell), cell.checkpoint.config)
+    spec, layers = diffusion_spec(cell.settings.model), cell.checkpoint.config.num_layers
+    check_ids(spec, cell.checkpoint.config)
+    cell.decoding.check(spec)
     _check_dense_layers(cell)
+    cell.method.for_model(layers, spec.block_size)
     for length in cell.task.context_lengths():
         _check_length(cell, length)
 
 
-def diffusion_spec(cell: Cell) -> DiffusionSpec:
-    """Return how the cell's model writes a block. Raises `UserError`."""
-    model = cell.settings.model
-    return DiffusionSpec(model.block_size, model.mask_id, model.stop_ids, model.alignment)
+def diffusion_spec(model: ModelSettings) -> DiffusionSpec:
+    """Return how a model writes a block. Raises `UserError`."""
+    return DiffusionSpec(
+        block_size=model.block_size,
+        mask_id=model.mask_id,
+        stop_ids=model.stop_ids,
+        alignment=model.alignment,
+        prefix_attention=model.prefix_attention,
+        anchored=model.anchored,
+        delete_id=model.delete_id,
+        split_id=model.split_id,
+    )
 
 
 def _check_dense_layers(cell: Cell) -> None:
@@ -42,8 +57,10 @@ def _check_dense_layers(cell: Cell) -> None:
 def _check_length(cell: Cell, length: int) -> None:
     positions = cell.checkpoint.config.max_positions
     if length > positions:
+        more = "" if cell.checkpoint.config.yarn else "; model.yarn stretches them"
         raise UserError(
-            f"task.lengths={length}: model={cell.labels.model} has {positions} positions. Allowed: at most {positions}."
+            f"task.lengths={length}: model={cell.labels.model} has {positions} positions. "
+            f"Allowed: at most {positions}{more}."
         )
     if cell.budget is None:
         return

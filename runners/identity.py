@@ -8,15 +8,20 @@ from collections.abc import Mapping
 from typing import Any
 
 # Fields of the resolved config that cannot change a result. `dense_layers` reaches a method through the method's own
-# field; the checkpoint's path is replaced by the hash of what lies there.
+# field; the fields that say where weights, tokenizer and data come from are replaced by the hash of what lies there.
 IGNORED = (
     "name",
     "output_dir",
     "tracker",
     "dense_reference",
     "dense_layers",
-    "model.path",
+    "model.weights",
+    "model.revision",
+    "model.tokenizer",
+    "model.body",
     "model.threads",
+    "task.data",
+    "task.haystack",
     "runner.timeout_s",
     "runner.on_error",
     "runner.prefix_cache_gib",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mage.errors import UserError
 from mage.models.checkpoint import LanguageModel
@@ -28,10 +28,10 @@ def make_questions(cell: Cell, model: LanguageModel) -> list[Question]:
     try:
         examples = cell.task.examples(model.tokenizer, settings.examples, settings.seed, size)
         _check_language(cell, model.tokenizer, examples[0].context)
-        return [
-            Question(example, cell.task.prompt(example, model.tokenizer, size, model.max_positions))
-            for example in examples
-        ]
+        prompts = [cell.task.prompt(example, model.tokenizer, size, model.max_positions) for example in examples]
+        if model.spec.causal:  # the prompt's tail is prefilled too
+            prompts = [replace(p, question_tokens_prefilled=len(p.tokens) - p.question_start) for p in prompts]
+        return [Question(*pair) for pair in zip(examples, prompts, strict=True)]
     except TaskError as error:
         raise UserError(str(error)) from error
 

@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 
 from baselines.dense import Dense
 from runners.cell import Cell, read_cell
-from runners.feasibility import check_feasible
+from runners.feasibility import check_feasible, check_machine
 from runners.identity import identity_of
-from runners.settings import ROOT
+from runners.settings import ROOT, read_settings
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ def plan_sweep(configs: Sequence[Mapping[str, Any]]) -> SweepPlan:
     """
     cells: dict[tuple[str, str], Cell] = {}
     repeated = []
+    for config in configs:
+        check_machine(read_settings(config)[0].model)
     for config in configs:
         cell = read_cell(config)
         check_feasible(cell)
@@ -65,7 +67,7 @@ def _missing_references(named: Sequence[Cell], known: set[tuple[str, str]]) -> l
     for cell in named:
         if cell.settings.dense_reference and cell.runner.needs_reference and not is_dense(cell):
             config = {**cell.config, "method": _dense_method()}
-            hashes = {"model_hash": cell.checkpoint.content_hash, "task_hash": cell.task.content_hash}
+            hashes = {"model_hash": cell.checkpoint.content_hash, "task_hash": cell.task_hash}
             key = (cell.settings.name, identity_of(config, **hashes, uses_budget=Dense.uses_budget))
             if key not in known:
                 known.add(key)

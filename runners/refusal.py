@@ -20,11 +20,14 @@ def one_line(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) -
     """Turn what Hydra or OmegaConf raised while composing `overrides` into one line."""
     message = str(error)
     if isinstance(error, MissingConfigException) and error.options:
-        group, _, choice = (error.missing_cfg_file or "").removesuffix(".yaml").rpartition("/")
-        return unknown_choice(group, choice, error.options)
+        path = (error.missing_cfg_file or "").removesuffix(".yaml")
+        group, _, choice = path.rpartition("/") if path.startswith("hydra/") else path.partition("/")
+        return unknown_choice(group, choice, _choices(group, loader))
     unknown = re.search(r"Could not override '([^']+)'", message)
     if unknown:
-        return unknown_field(unknown[1], _siblings(unknown[1], loader, overrides))
+        group = unknown[1].split(".")[0]
+        choices = [override for override in overrides if override.split("=")[0] == group != unknown[1]]
+        return unknown_field(unknown[1], _siblings(unknown[1], loader, overrides), *choices)
     ambiguous = re.search(r"Ambiguous value for argument '(.+)'", message)
     if ambiguous:
         return UserError(f"{ambiguous[1]} names several values: add -m to sweep over them.")
@@ -32,6 +35,13 @@ def one_line(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) -
     override = error.override if isinstance(error, OverrideParseException) else ""
     where = f"{override}: " if override not in lines[0] else ""
     return UserError(where + " ".join(line for line in lines if "hydra.cc" not in line))
+
+
+def _choices(group: str, loader: ConfigLoader) -> list[str]:
+    """Return the choices of a group, those of its folders such as `longbench/qasper` too; a base is no choice."""
+    own = [name for name in loader.get_group_options(group) if not name.startswith("_")]
+    folders = loader.list_groups(group)
+    return own + [f"{folder}/{name}" for folder in folders for name in _choices(f"{group}/{folder}", loader)]
 
 
 def _siblings(field: str, loader: ConfigLoader, overrides: Sequence[str]) -> list[str]:

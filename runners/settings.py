@@ -13,27 +13,42 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mage.budget import Budget
 from mage.errors import UserError
+from mage.models.location import locate
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 class ModelSettings(BaseModel):
-    """conf/model: where the checkpoint lies, how it is run, and how it writes a block (`mage.models.config`).
+    """conf/model: where the weights come from, how they are run, and how the model writes a block.
 
-    `threads`: torch threads on a CPU; None: torch's own choice.
+    `weights`: a folder, a file.gguf, a hub name `owner/name`, or `random` (see `mage.models.location`). `revision`: of
+    the hub. `tokenizer`: None (the checkpoint's own), `qwen`, `bytes`, a folder or a hub name. `chat`: options of the
+    chat template. `threads`: torch threads on a CPU; None: torch's own choice. `trained_positions`: the window the
+    model was trained with; None: what its config says. `yarn`: factor by which YaRN stretches that window. `body`: the
+    config.json of random weights. The others: see `mage.models.diffusion`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    path: str
+    weights: str = Field(min_length=1)
+    revision: str | None = None
+    tokenizer: str | None = None
+    chat: dict[str, Any] = Field(default_factory=dict)
     device: str = "cpu"
     dtype: str = "float32"
     threads: int | None = Field(default=None, ge=1)
     block_size: int = Field(ge=1)
     mask_id: int = Field(ge=0)
     stop_ids: tuple[Annotated[int, Field(ge=0)], ...]
-    alignment: Literal["same", "shifted"]
+    alignment: Literal["same", "shifted"] = "same"
+    prefix_attention: Literal["block_causal", "causal"] = "block_causal"
+    anchored: bool = False
+    delete_id: int | None = Field(default=None, ge=0)
+    split_id: int | None = Field(default=None, ge=0)
+    trained_positions: int | None = Field(default=None, ge=1)
+    yarn: float | None = Field(default=None, gt=1)
+    body: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("device")
     @classmethod
@@ -76,13 +91,9 @@ def read_settings(config: Mapping[str, Any]) -> tuple[Settings, Budget]:
     return settings, Budget(budget)
 
 
-def checkpoint_folder(settings: Settings) -> Path:
-    """Return the model's folder: `model.path` as seen from here, or from the project. Raises `UserError`."""
-    path = settings.model.path
-    for folder in (Path(path), ROOT / path):
-        if folder.is_dir():
-            return folder
-    raise UserError(f"model.path={path}: no such checkpoint folder.")
+def check_location(settings: Settings) -> None:
+    """Raise `UserError` when `model.weights` is no place that weights can come from."""
+    locate(settings.model.weights, ROOT)
 
 
 def first_error(error: ValidationError, prefix: str = "", fields: Iterable[str] = ()) -> UserError:
@@ -97,11 +108,12 @@ def first_error(error: ValidationError, prefix: str = "", fields: Iterable[str] 
     return UserError(f"{name}={found['input']}: {message}.")
 
 
-def unknown_field(name: str, allowed: Iterable[str]) -> UserError:
-    """Return the error for a field that does not exist, with the nearest one that does."""
+def unknown_field(name: str, allowed: Iterable[str], beside: str = "") -> UserError:
+    """Return the error for a field that does not exist, with the nearest one that does. `beside`: the choice made."""
     parent, _, last = name.rpartition(".")
     names = sorted(allowed)
     near = get_close_matches(last, names, n=1)
     hint = f" Did you mean {parent + '.' if parent else ''}{near[0]}?" if near else ""
     listed = f" Allowed: {', '.join(names)}." if names else ""
-    return UserError(f"{name} is not a field of the config.{hint}{listed}")
+    where = f" with {beside}" if beside else ""
+    return UserError(f"{name} is not a field of the config{where}.{hint}{listed}")

@@ -17,11 +17,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from baselines.dense import Dense
 from mage.generation.engine import Engine
 from mage.models.checkpoint import DTYPES, LanguageModel, load_model
-from mage.models.diffusion import DiffusionSpec
 from mage.training.export import export_checkpoint
 from mage.training.trainer import Progress as Standing
 from mage.training.trainer import Trainer
 from runners.building import build
+from runners.feasibility import diffusion_spec
+from runners.settings import ModelSettings
 from tasks.prompt import assemble
 from tasks.task import Task
 from tasks.tiny_words import SPECIAL, VOCABULARY
@@ -43,11 +44,11 @@ class TrainingRun:
         self._recipe, self._trainer, self._folder = recipe, trainer, folder
         self._tasks = {name: build(f"runner.evaluation.tasks.{name}", task) for name, task in wanted.tasks.items()}
         self._decoding = build("runner.evaluation.decoding", wanted.decoding)
-        self._spec = DiffusionSpec(model["block_size"], model["mask_id"], tuple(model["stop_ids"]), model["alignment"])
+        self._spec = diffusion_spec(ModelSettings.model_validate(model))
 
     @property
     def checkpoint(self) -> Path:
-        """A folder for `model.path`, written at each evaluation."""
+        """A folder for `model.weights`, written at each evaluation."""
         return self._folder / "checkpoint"
 
     def finish(self, display: TrainingDisplay) -> None:
@@ -154,7 +155,7 @@ class TrainingDisplay:
 
     def end(self, checkpoint: Path) -> None:
         """The run is done."""
-        self._print(f"done: model.path={checkpoint}")
+        self._print(f"done: model.weights={checkpoint}")
 
     def _print(self, text: str) -> None:
         self._console.print(escape(text), highlight=False, soft_wrap=True)

@@ -36,9 +36,16 @@ class Workbench:
             if self._model is not None:  # two models need not fit into memory together
                 self._model = None
                 self.drop_prefixes()
-            wanted, folder = cell.settings.model, cell.checkpoint.folder
+            wanted, checkpoint = cell.settings.model, cell.checkpoint
             torch.set_num_threads(wanted.threads or self._threads)
-            self._model = load_model(folder, diffusion_spec(cell), device=wanted.device, dtype=wanted.dtype)
+            self._model = load_model(
+                checkpoint.source,
+                diffusion_spec(wanted),
+                device=wanted.device,
+                dtype=wanted.dtype,
+                body=checkpoint.config,
+                tokenizer=checkpoint.tokenizer,
+            )
             self._model_key = cell.model_key
         return self._model
 

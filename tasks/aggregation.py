@@ -7,7 +7,8 @@ from random import Random
 from typing import ClassVar
 
 from tasks.errors import refused
-from tasks.generated import Draft, GeneratedTask, require_int
+from tasks.fields import require_int
+from tasks.generated import Draft, GeneratedTask
 from tasks.haystack import Insert
 from tasks.scoring import exact_match
 from tasks.task import Example, Score

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 from random import Random
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tasks.errors import TaskError, refused, unknown_name
+from tasks.fields import as_tuple, is_int, require_share
 from tasks.haystack import Haystack, Insert
 from tasks.languages.language import Language
 from tasks.languages.registry import language_named
@@ -55,9 +56,9 @@ class GeneratedTask(Task):
     mentions: float = 0.1
 
     def __post_init__(self) -> None:
-        self.lengths = lengths = _listed(self.lengths)
+        self.lengths = lengths = as_tuple(self.lengths)
         for length in lengths:
-            if not _is_int(length) or length < 1:
+            if not is_int(length) or length < 1:
                 raise refused("lengths", length, "allowed are whole numbers of tokens above 0")
         if not lengths:
             raise refused("lengths", [], "at least one length is needed")
@@ -112,13 +113,13 @@ class GeneratedTask(Task):
 
     def check_block_size(self, block_size: int) -> None:
         """See Task: every length is a multiple of `block_size`."""
-        for length in _listed(self.lengths):
+        for length in as_tuple(self.lengths):
             if length % block_size:
                 raise refused("lengths", length, f"allowed are multiples of the block size, {block_size}")
 
     def context_lengths(self) -> tuple[int, ...]:
         """See Task."""
-        return _listed(self.lengths)
+        return as_tuple(self.lengths)
 
     def prompt(self, example: Example, tokenizer: Tokenizer, block_size: int, max_positions: int) -> Prompt:
         """See Task: context and question as tasks.prompt lays them out."""
@@ -128,7 +129,7 @@ class GeneratedTask(Task):
         """See Task. Raises TaskError for a length that is no multiple of `block_size` or too small."""
         if count is None:
             raise TaskError("examples=null: this task makes as many as it is asked for; allowed are numbers above 0")
-        if not _is_int(count) or count < 1:
+        if not is_int(count) or count < 1:
             raise TaskError(f"examples={count!r}: allowed are whole numbers above 0")
         self.check_block_size(block_size)
         content = self.content_hash
@@ -158,7 +159,7 @@ class GeneratedTask(Task):
         return made
 
     def _grid(self) -> Iterator[tuple[int, float | None]]:
-        return product(_listed(self.lengths), self.depth_grid())
+        return product(as_tuple(self.lengths), self.depth_grid())
 
 
 @dataclass(kw_only=True)
@@ -172,32 +173,11 @@ class DeepTask(GeneratedTask):
 
     def __post_init__(self) -> None:
         if self.depths is not None:
-            depths = _listed(self.depths)
+            depths = as_tuple(self.depths)
             for depth in depths:
                 require_share("depths", depth)
             self.depths = tuple(float(depth) for depth in depths)
         super().__post_init__()
 
     def depth_grid(self) -> Sequence[float | None]:
-        return (None,) if self.depths is None else _listed(self.depths) or (None,)
-
-
-def require_share(field: str, value: object) -> None:
-    """Refuse what is not a number from 0 to 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise refused(field, value, "allowed are numbers from 0 to 1")
-
-
-def require_int(field: str, value: object, low: int, high: int, why: str = "") -> None:
-    """Refuse what is not a whole number from `low` to `high`; `why` explains the bounds."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise refused(field, value, f"allowed are whole numbers from {low} to {high}{why and f' ({why})'}")
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _listed(value: Any) -> tuple[Any, ...]:
-    """One value or several (a list, a tuple, a list of a config) as a tuple. Its items are not yet checked."""
-    return (value,) if isinstance(value, int | float | str) else tuple(value)
+        return (None,) if self.depths is None else as_tuple(self.depths) or (None,)

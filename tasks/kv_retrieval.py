@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from tasks.generated import DeepTask, Draft, require_int
+from tasks.fields import require_int
+from tasks.generated import DeepTask, Draft
 from tasks.haystack import Insert
 from tasks.scoring import exact_match
 from tasks.task import Example, Score

@@ -46,9 +46,9 @@ class Example:
     references: tuple[str, ...]
     max_new_tokens: int
     labels: dict[str, Label] = field(default_factory=dict)
-    stop_texts: tuple[str, ...] = ()
     context_tokens: int | None = None
     padding: str = ""
+    stop_texts: tuple[str, ...] = ()
     chat: bool = False
     answer_prefix: str = ""
 

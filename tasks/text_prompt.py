@@ -20,42 +20,54 @@ def assemble_text(
 ) -> Prompt:
     """Build the prompt of an example.
 
-    A text of more tokens than there is room for keeps its first and its last half of that number, decoded and joined
-    (LongBench, pred.py); this happens before the chat template. `max_prompt_tokens` lowers the room further. Raises
-    TaskError when no room is left.
+    A text of more than `max_prompt_tokens`, or of more than there is room for, keeps its first and its last half of
+    that number, decoded each and joined (LongBench, pred.py); this happens before the chat template. Cut apart, a text
+    may take more tokens than before: it is cut further only where the positions want it. Raises TaskError when no room
+    is left.
     """
     text = example.context + example.question
     frame = len(tokenizer.encode(_framed(example, tokenizer, "")))
     answer = -(-example.max_new_tokens // block_size) * block_size
     # The prompt's tail shares a block with the answer, so a prompt and an answer in whole blocks always fit.
     room = max_positions // block_size * block_size - answer - frame
-    if max_prompt_tokens is not None:
-        room = min(room, max_prompt_tokens)
     if room < 2:
         raise TaskError(
             f"{example.id}: {max_positions} positions leave no room for a prompt beside {example.max_new_tokens} new "
             f"tokens and the {frame} tokens of the chat template"
         )
     ids = tokenizer.encode(text)
-    kept = min(room, len(ids))
-    while True:
-        cut = text if kept == len(ids) else _ends(ids, kept, tokenizer)
-        framed = _framed(example, tokenizer, cut)
+    allowed = room if max_prompt_tokens is None else min(room, max_prompt_tokens)
+    kept, last = len(ids), text
+    if kept > allowed:
+        kept = allowed // 2 * 2
+        text, last = _cut(ids, kept, tokenizer)
+    framed = _framed(example, tokenizer, text)
+    tokens = tokenizer.encode(framed)
+    while (taken := len(tokens) - frame) > room:
+        kept = kept * room // taken // 2 * 2
+        if not kept:
+            raise TaskError(f"{example.id}: the tokenizer leaves nothing of the prompt in {room} tokens")
+        text, last = _cut(ids, kept, tokenizer)
+        framed = _framed(example, tokenizer, text)
         tokens = tokenizer.encode(framed)
-        surplus = len(tokens) - frame - room  # text that was cut apart may take more tokens than before
-        if surplus <= 0 or kept < 2:
-            break
-        kept -= surplus
-    asked = framed.rfind(example.question.strip())  # a template may trim the user's text
-    start = len(tokens) - len(tokenizer.encode(framed[asked:])) if asked >= 0 else 0
+    start = _question_start(example, tokenizer, framed, last, len(tokens))
     prefilled = len(tokens) // block_size * block_size
-    return Prompt(tokens, len(ids) - kept, max(0, prefilled - start), max(0, start))
+    return Prompt(tokens, len(ids) - kept, max(0, prefilled - start), start)
 
 
-def _ends(ids: list[int], kept: int, tokenizer: Tokenizer) -> str:
-    """The first and the last half of `kept` tokens, as text."""
-    half = kept // 2
-    return tokenizer.decode(ids[:half]) + tokenizer.decode(ids[len(ids) - half :])
+def _cut(ids: list[int], kept: int, tokenizer: Tokenizer) -> tuple[str, str]:
+    """The first and the last half of `kept` tokens, an even number, as one text; and the last half alone."""
+    last = tokenizer.decode(ids[len(ids) - kept // 2 :])
+    return tokenizer.decode(ids[: kept // 2]) + last, last
+
+
+def _question_start(example: Example, tokenizer: Tokenizer, framed: str, last: str, length: int) -> int:
+    """The index of the first token of the question's first word, or of what the cut left of the question, which is then
+    all of `last`. 0 where decoding changed its text.
+    """
+    # A template may trim the user's text. What opens the answer may repeat the question.
+    asked = framed.rfind(min(example.question, last, key=len).strip(), 0, len(framed) - len(example.answer_prefix))
+    return max(0, length - len(tokenizer.encode(framed[asked:]))) if asked >= 0 else 0
 
 
 def _framed(example: Example, tokenizer: Tokenizer, text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from tasks.errors import refused
 from tasks.task import Example, Prompt, Task, Tokenizer
@@ -12,11 +11,13 @@ from tasks.text_prompt import assemble_text
 
 @dataclass(kw_only=True)
 class TextTask(Task):
-    """A task that shows its prompt as one text. `max_prompt_tokens` cuts longer texts in the middle (None: only where
-    the model's positions do).
+    """A task that shows its prompt as one text.
+
+    max_prompt_tokens: longer texts are cut in the middle to that many tokens, the chat template apart. None: only where
+        the model's positions do.
     """
 
-    question: ClassVar[str] = "text"
+    question = "text"
 
     max_prompt_tokens: int | None = None
 

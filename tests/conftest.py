@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mage.models.checkpoint import LanguageModel, load_model
 from mage.models.diffusion import DiffusionSpec
-from mage.models.families import body_config
+from mage.models.families.registry import body_config
 from mage.models.transformer import Transformer
 
 CONFIG = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,19 +20,22 @@ from analysis.figures.style import (
     save,
     shift,
     styled,
+    title,
 )
+from analysis.measure import Measure, measure_name, measure_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LABELS = {"exact": "exact match (%)", "score": "score (%)"}
+STEP = 5
+"""Limits of an axis of scores are multiples of this many points."""
 
 
 @styled
-def accuracy_by_budget(points: pd.DataFrame, score: str, folder: Path, name: str) -> list[Path]:
+def accuracy_by_budget(points: pd.DataFrame, chosen: Measure | None, folder: Path, name: str) -> list[Path]:
     """One panel a task; lines by method with the 95 % interval of their mean. One figure for each unit of budget.
 
-    A line breaks where a cell failed or is not there.
+    Accuracy is the `chosen` measure, or else that of the panel's task. A line breaks where a cell failed or is missing.
     """
     written = []
     for unit in ("tokens", "share"):
@@ -43,6 +47,7 @@ def accuracy_by_budget(points: pd.DataFrame, score: str, folder: Path, name: str
         figure, axes = panels(len(tasks))
         for axis, task in zip(axes, tasks, strict=True):
             here = own[own.task == task]
+            score = measure_of(here, chosen)
             budgets = sorted(set(here.budget[here.budget_unit == unit]))
             for rank, (method, look) in enumerate(methods.items()):
                 line = here[here.method == method]
@@ -52,7 +57,7 @@ def accuracy_by_budget(points: pd.DataFrame, score: str, folder: Path, name: str
                 elif len(line):
                     _level(axis, line.iloc[0], score, method, look)
             budget_axis(axis, budgets, unit)
-            _finish(axis, task, score, len(tasks))
+            _finish(axis, task, own, chosen)
         outer_labels(axes)
         legend_below(figure, axes)
         written.append(save(figure, folder, name if unit == "tokens" else f"{name}-share"))
@@ -60,7 +65,7 @@ def accuracy_by_budget(points: pd.DataFrame, score: str, folder: Path, name: str
 
 
 @styled
-def accuracy_by_density(points: pd.DataFrame, score: str, folder: Path, name: str) -> list[Path]:
+def accuracy_by_density(points: pd.DataFrame, chosen: Measure | None, folder: Path, name: str) -> list[Path]:
     """The same accuracies over the share of a dense run's KV entries that were really read."""
     own = points[(points.status == "done") & points.density.notna()] if "density" in points else points.iloc[:0]
     if own.empty:
@@ -70,6 +75,7 @@ def accuracy_by_density(points: pd.DataFrame, score: str, folder: Path, name: st
     figure, axes = panels(len(tasks))
     for axis, task in zip(axes, tasks, strict=True):
         here = own[own.task == task]
+        score = measure_of(here, chosen)
         for _, group in here.groupby("budget_unit"):
             budgets = sorted(set(group.budget))
             for method, look in methods.items():
@@ -80,7 +86,7 @@ def accuracy_by_density(points: pd.DataFrame, score: str, folder: Path, name: st
                     placed = line.set_index("budget").reindex(budgets)
                     draw_line(axis, 100 * placed.density, 100 * placed[score], method, look)
         axis.set_xlabel("density (% of dense KV reads)")
-        _finish(axis, task, score, len(tasks))
+        _finish(axis, task, own, chosen)
     outer_labels(axes)
     legend_below(figure, axes)
     return [save(figure, folder, name)]
@@ -106,9 +112,17 @@ def _line(axis: Axes, line: pd.DataFrame, score: str, method: str, look: Look, f
     draw_line(axis, x, 100 * line[score], method, look)
 
 
-def _finish(axis: Axes, task: str, score: str, panels_drawn: int) -> None:
-    axis.set_ylim(-4, 104)
-    axis.set_yticks(range(0, 101, 20))
-    axis.set_ylabel(LABELS[score])
-    if panels_drawn > 1:
-        axis.set_title(task)
+def _finish(axis: Axes, task: str, drawn: pd.DataFrame, chosen: Measure | None) -> None:
+    """Axis of accuracy and title. Exact match has the whole scale; scores have the part of it that holds them."""
+    here = drawn[drawn.task == task]
+    names = {name: measure_name(own, chosen) for name, own in drawn.groupby("task")}
+    if measure_of(here, chosen) == "exact":
+        axis.set_ylim(-4, 104)
+        axis.set_yticks(range(0, 101, 20))
+    else:
+        floor = STEP * math.floor(100 * here.score_low.min() / STEP)
+        top = STEP * math.ceil(100 * here.score_high.max() / STEP)
+        axis.set_ylim(floor - 1, max(top, floor + STEP) + 1)
+    axis.set_ylabel(f"{names[task] if len(set(names.values())) == 1 else 'accuracy'} (%)")
+    if len(names) > 1:
+        axis.set_title(title(task, drawn.task) + (f"\n{names[task]}" if len(set(names.values())) > 1 else ""))

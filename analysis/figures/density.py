@@ -16,6 +16,7 @@ from analysis.figures.style import (
     save,
     shift,
     styled,
+    title,
 )
 
 
@@ -43,7 +44,7 @@ def density_by_budget(points: pd.DataFrame, folder: Path, name: str) -> list[Pat
         axis.set_ylim(bottom=0)
         axis.set_ylabel("density (% of dense)")
         if len(tasks) > 1:
-            axis.set_title(task)
+            axis.set_title(title(task, tasks))
     outer_labels(axes)
     legend_below(figure, axes)
     return [save(figure, folder, name)]

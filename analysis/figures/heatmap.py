@@ -10,7 +10,13 @@ import pandas as pd
 from analysis.comparison import BASELINE, POINT
 from analysis.figures.style import outer_labels, panels, save, styled
 from analysis.frame import Results
+from analysis.measure import Measure, measure_name, measure_of
 from analysis.ordering import method_order
+
+CROWDED = 12
+"""Lengths or depths beyond which a panel has no numbers."""
+LABELS = 6
+"""Labels that fit the axis of lengths; twice as many fit that of depths."""
 
 
 def grid_examples(results: Results) -> pd.DataFrame:
@@ -29,14 +35,18 @@ def grid_examples(results: Results) -> pd.DataFrame:
 
 
 @styled
-def needle_heatmap(rows: pd.DataFrame, budget: str, score: str, folder: Path, name: str) -> list[Path]:
-    """Draws `rows` (one setting of `grid_examples`) at `budget` beside dense. Nothing when there is but one depth."""
+def needle_heatmap(rows: pd.DataFrame, budget: str, chosen: Measure | None, folder: Path, name: str) -> list[Path]:
+    """Draws `rows` (one setting of `grid_examples`, with its `metric`) at `budget` beside dense.
+
+    Nothing when there is but one depth.
+    """
     here = rows[rows.budget_label.isin([budget]) | ((rows.budget_label == "") & (rows.method == BASELINE))]
     if here.depth.nunique() < 2 or (here.method == BASELINE).all():
         return []
     lengths, depths = sorted(here.length.unique()), sorted(here.depth.unique())
     methods = method_order(here.method)
-    figure, axes = panels(len(methods), height=0.6 + 0.18 * len(depths))
+    crowded, score = max(len(lengths), len(depths)) > CROWDED, measure_of(here, chosen)
+    figure, axes = panels(len(methods), height=0.6 + 0.18 * min(len(depths), CROWDED))
     image = None
     for axis, method in zip(axes, methods, strict=True):
         own = here[here.method == method]
@@ -44,18 +54,22 @@ def needle_heatmap(rows: pd.DataFrame, budget: str, score: str, folder: Path, na
         grid = 100 * table.reindex(index=depths, columns=lengths).to_numpy(dtype=np.float64)
         axis.set_facecolor("#dddddd")  # a place without an example
         image = axis.imshow(grid, vmin=0, vmax=100, cmap="cividis", aspect="auto")
-        for (row, column), value in np.ndenumerate(grid):
+        for (row, column), value in np.ndenumerate(grid if not crowded else grid[:0]):
             text = "—" if np.isnan(value) else f"{value:.0f}"
             axis.text(column, row, text, ha="center", va="center", fontsize=6, color="black" if value > 55 else "white")
-        axis.set_xticks(range(len(lengths)), labels=[f"{length:g}" for length in lengths])
-        axis.set_yticks(range(len(depths)), labels=[f"{100 * depth:.0f}" for depth in depths])
+        across, down = -(-len(lengths) // LABELS), -(-len(depths) // (2 * LABELS))
+        axis.set_xticks(range(0, len(lengths), across), labels=[_thousands(length) for length in lengths[::across]])
+        axis.set_yticks(range(0, len(depths), down), labels=[f"{100 * depth:.0f}" for depth in depths[::down]])
         axis.grid(False)
         axis.set_title(method if method == BASELINE else f"{method}, budget {budget}")
         axis.set_xlabel("context length (tokens)")
         axis.set_ylabel("needle depth (%)")
     outer_labels(axes)
     if image is not None:
-        figure.colorbar(
-            image, ax=axes, label="exact match (%)" if score == "exact" else "score (%)", shrink=0.9, aspect=30
-        )
+        figure.colorbar(image, ax=axes, label=f"{measure_name(here, chosen)} (%)", shrink=0.9, aspect=30)
     return [save(figure, folder, name)]
+
+
+def _thousands(length: float) -> str:
+    """A length as an axis names it: 4096 and below in full, above in thousands where it is that many."""
+    return f"{length:.0f}" if length < 10_000 else f"{length / 1000:.3g}k"

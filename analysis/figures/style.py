@@ -1,12 +1,14 @@
 """One look for all figures: size, fonts, and one colour, marker and dash for each method, the same in every figure.
 
-Colours are the palette of Okabe and Ito, told apart with every common kind of colour blindness.
+The first colours are the palette of Okabe and Ito, told apart with every common kind of colour blindness; the methods
+that came later have darker ones, and each has a marker of its own.
 Figures are made without pyplot: nothing global is left behind and no display is needed.
 """
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
@@ -28,6 +30,8 @@ COLUMN = 3.4
 """Width of a paper's column in inches."""
 PAGE = 7.0
 """Width of a paper's text in inches."""
+TITLE = 36
+"""Characters of a title that fit a panel."""
 RC: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -65,7 +69,10 @@ LOOKS = {
     "dense": Look("#000000", "", (0, (5, 2))),
     "oracle": Look("#CC79A7", "*", SOLID, width=2.4),  # a broad line, seen under the one that reaches it
     "mage": Look("#D55E00", "o", SOLID),
+    "mage_v1": Look("#8C510A", "P", (0, (5, 1))),
     "quest": Look("#0072B2", "s", SOLID),
+    "tidal_decode": Look("#5E3C99", "p", SOLID),
+    "sparse_d": Look("#01665E", "<", (0, (5, 1, 1, 1))),
     "snapkv_query": Look("#56B4E9", "v", (0, (3, 1))),
     "snapkv": Look("#009E73", "^", SOLID),
     "streaming_llm": Look("#E69F00", "D", (0, (4, 1, 1, 1))),
@@ -74,7 +81,7 @@ LOOKS = {
 OTHERS = [
     Look(color, marker, dash)
     for dash in ((0, (2, 1)), (0, (5, 1, 1, 1, 1, 1)))
-    for color, marker in (("#8C510A", "P"), ("#5E3C99", "p"), ("#01665E", "<"), ("#B2182B", ">"), ("#35978F", "h"))
+    for color, marker in (("#B2182B", ">"), ("#35978F", "h"), ("#C51B7D", "8"), ("#7FBC41", "d"), ("#4393C3", "H"))
 ]
 
 
@@ -119,6 +126,13 @@ def outer_labels(axes: list[Axes]) -> None:
             axis.set_ylabel("")
         if index + COLUMNS < len(axes):
             axis.set_xlabel("")
+
+
+def title(task: str, tasks: Iterable[str]) -> str:
+    """The name of a panel: of tasks of one benchmark their own names, on two lines where it is long."""
+    suites = {name.partition("/")[0] for name in tasks}
+    shown = task.partition("/")[2] if len(suites) == 1 and "/" in task else task
+    return "\n".join(textwrap.wrap(shown, TITLE, break_long_words=False))
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Block-causal attention of the prefill: every block sees itself and all blocks before it."""
+"""Attention of the prefill: every block sees itself and all blocks before it; causal where a block is one token."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def block_causal_attention(q: Tensor, k: Tensor, v: Tensor, start: int, block_si
     """Attend from the positions `start .. start + rows - 1` to all positions up to the end of their own block.
 
     `q` `[batch, heads, rows, d]`; `k`, `v` `[batch, kv_heads, start + rows, d]` hold every key from position 0. Query
-    at position p sees key at position j when `p // block_size >= j // block_size`. Returns `[batch, heads, rows, d]`.
-    `start` must be a multiple of the block size: an edge inside a block would hide its later keys.
+    at position p sees key at position j when `p // block_size >= j // block_size`; with a block size of 1 that is
+    causal attention. Returns `[batch, heads, rows, d]`. `start` must be a multiple of the block size: an edge inside a
+    block would hide its later keys.
     """
     if start % block_size:
         raise ValueError(f"prefill chunk starts at {start}, which is not a multiple of the block size {block_size}")

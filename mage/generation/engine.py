@@ -20,9 +20,11 @@ from mage.view import Request
 class Engine:
     """Generates with one method. Engines of different methods can share a prefix: decoding never changes it.
 
-    `prefill_chunk`: tokens per prefill forward, a multiple of the block size (None: one pass). `shadow`: the method
-    selects as planned while attention stays exact. `observer`: called with each layer's view and attended set before
-    each denoising attention (see `mage.generation.recall`).
+    `prefill_chunk`: tokens per prefill forward, a multiple of the block size unless the prefill is causal (None: one
+    pass). `shadow`: the method selects as planned while attention stays exact. `observer`: called with each layer's
+    view and attended set before each denoising attention (see `mage.generation.recall`).
+
+    Raises `UserError` when the decoding policy cannot work with the model.
     """
 
     def __init__(
@@ -35,11 +37,12 @@ class Engine:
         shadow: bool = False,
         observer: Observer | None = None,
     ) -> None:
+        decoding.check(model.spec)
         self.model, self.method, self.decoding = model, method, decoding
         self._prefill_chunk, self._shadow, self._observer = prefill_chunk, shadow, observer
 
     def prefill(self, prompts: list[list[int]], max_new_tokens: list[int]) -> Prefix:
-        """Prefill the whole blocks of `prompts`, one limit of new tokens each."""
+        """Prefill `prompts`, one limit of new tokens each: whole blocks of them, all of them where that is causal."""
         return prefill(self.model, prompts, max_new_tokens, chunk=self._prefill_chunk)
 
     @torch.inference_mode()
@@ -74,4 +77,5 @@ class Engine:
             seed=seed,
         )
         attention = BlockAttention(self.method, prefix.cache, request, shadow=self._shadow, observer=self._observer)
-        return Session(self.model, self.decoding, attention, prefix, budget if self.method.uses_budget else None).run()
+        resolved = budget if self.method.uses_budget else None
+        return Session(self.model, self.decoding, attention, prefix, resolved, stop_ids).run()

@@ -12,11 +12,12 @@ KINDS = ("exact", "sparse", "commit")  # of forwards; seconds have `prefill` and
 class BlockTrace:
     """One block of one row.
 
-    `forwards`: by kind: `exact` (every layer read the whole prefix), `sparse`, `commit`. `seconds`: by kind, the time
-    of `selection` apart from the forward it is part of; a batch's seconds are shared equally by its active rows.
-    `tokens_decided`: tokens of the output by the kind of forward that decided them; `seed` is a shifted model's first
-    token, decided by the forward before the block. `reads`, `dense_reads`: prefix entries read, selection and commit
-    included, and what dense forwards would have read.
+    `forwards`: by kind: `exact` (every layer read the whole prefix), `sparse`, `commit`; no commit where the last exact
+    forward saw the final tokens. `seconds`: by kind, the time of `selection` apart from the forward it is part of; a
+    batch's seconds are shared equally by its active rows. `tokens_decided`: tokens of the output by the kind of forward
+    that decided them, the last one where one was edited; `seed` is the first token of an anchored block, decided by the
+    forward before it. `reads`, `dense_reads`: prefix entries read, selection and commit included, and what dense
+    forwards would have read.
     """
 
     forwards: Counter[str] = field(default_factory=Counter)

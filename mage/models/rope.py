@@ -1,28 +1,92 @@
-"""Rotary position embedding in the split-half layout of the Hugging Face checkpoints."""
+"""Rotary position embedding in the split-half layout of the Hugging Face checkpoints, whole or partial, with YaRN."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mage.models.config import BodyConfig, Yarn
 
-def rotary_tables(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return cosine and sine tables `[batch, 1, rows, head_dim]` for `positions` `[batch, rows]`.
+
+@dataclass(frozen=True)
+class PositionTables:
+    """What positions do to queries and keys, the same in all layers.
+
+    cos, sin: `[batch, 1, rows, rotary_width / 2]`, one angle a pair of dimensions. query_scale: `[batch, 1, rows, 1]`;
+    None: queries are not scaled.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    query_scale: Tensor | None
+
+    def queries(self, q: Tensor) -> Tensor:
+        """Rotate and scale query heads `[batch, heads, rows, head_dim]`."""
+        rotated = rotate(q, self.cos, self.sin)
+        return rotated if self.query_scale is None else rotated * self.query_scale
+
+    def keys(self, k: Tensor) -> Tensor:
+        """Rotate key heads `[batch, heads, rows, head_dim]`."""
+        return rotate(k, self.cos, self.sin)
+
+
+def position_tables(positions: Tensor, config: BodyConfig, dtype: torch.dtype) -> PositionTables:
+    """Return the tables of `positions` `[batch, rows]` in `dtype`.
 
     Angles are computed in float32 whatever `dtype` is: at long context bfloat16 positions would collide.
     """
-    exponent = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    angles = positions[:, None, :, None].float() * (theta**-exponent)  # [batch, 1, rows, head_dim / 2]
-    angles = torch.cat((angles, angles), dim=-1)
-    return angles.cos().to(dtype), angles.sin().to(dtype)
+    angles = positions[:, None, :, None].float() * rotary_frequencies(config, positions.device)
+    cos, sin = angles.cos(), angles.sin()
+    if config.yarn is not None:
+        cos, sin = cos * config.yarn.attention_factor, sin * config.yarn.attention_factor
+    query_scale = None
+    if config.query_scale is not None:
+        turns = torch.floor(positions[:, None, :, None] / config.query_scale.original_positions)
+        query_scale = (1 + config.query_scale.beta * torch.log(1 + turns)).to(dtype)
+    return PositionTables(cos.to(dtype), sin.to(dtype), query_scale)
+
+
+def rotary_frequencies(config: BodyConfig, device: torch.device) -> Tensor:
+    """Return radians a position, `[rotary_width / 2]` in float32, the fastest pair first."""
+    width = config.rotary_width
+    exponent = torch.arange(0, width, 2, device=device, dtype=torch.float32) / width
+    frequencies = config.rope_theta**-exponent
+    return frequencies if config.yarn is None else _stretched(frequencies, config.yarn, width, config.rope_theta)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate heads `x` `[batch, heads, rows, head_dim]` by the tables of `rotary_tables`."""
+    """Rotate heads `x` `[batch, heads, rows, head_dim]` by tables `[batch, 1, rows, pairs]`.
+
+    The first `pairs` dimensions turn with the next `pairs`; dimensions behind them stay as they are.
+    """
     out: Tensor = _Rotation.apply(x, cos, sin)
     return out
+
+
+def _stretched(frequencies: Tensor, yarn: Yarn, width: int, theta: float) -> Tensor:
+    """YaRN's interpolation by parts (arXiv 2309.00071, section 3.2).
+
+    Fast pairs keep their frequency, slow ones are divided by the factor, a linear ramp lies between. The limits are
+    those of transformers, `modeling_rope_utils._compute_yarn_parameters`.
+    """
+
+    def pair(turns: float) -> float:
+        """The (fractional) pair that makes this many turns within the trained window."""
+        return width * math.log(yarn.original_positions / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    first, last = pair(yarn.beta_fast), pair(yarn.beta_slow)
+    if yarn.truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, width - 1)
+    if first == last:
+        last += 0.001
+    pairs = torch.arange(width // 2, device=frequencies.device, dtype=torch.float32)
+    slow = ((pairs - first) / (last - first)).clamp(0, 1)
+    return frequencies / yarn.factor * slow + frequencies * (1 - slow)
 
 
 class _Rotation(torch.autograd.Function):
@@ -40,10 +104,11 @@ class _Rotation(torch.autograd.Function):
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
-    half = x.shape[-1] // 2
-    first, second = x[..., :half], x[..., half:]
-    cos, sin = cos[..., :half], sin[..., :half]
+    pairs = cos.shape[-1]
+    first, second = x[..., :pairs], x[..., pairs : 2 * pairs]
     out = torch.empty_like(x)
-    torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-direction)
-    torch.mul(second, cos, out=out[..., half:]).addcmul_(first, sin, value=direction)
+    torch.mul(first, cos, out=out[..., :pairs]).addcmul_(second, sin, value=-direction)
+    torch.mul(second, cos, out=out[..., pairs : 2 * pairs]).addcmul_(first, sin, value=direction)
+    if 2 * pairs < x.shape[-1]:
+        out[..., 2 * pairs :] = x[..., 2 * pairs :]
     return out

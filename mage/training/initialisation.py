@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mage.models.config import BodyConfig
-from mage.models.transformer import Layer, Projections, Transformer
+from mage.models.transformer import FeedForward, Layer, Projections, Transformer
 
 CONSTANT = 0
 """The embedding dimension that holds the same number for every token, through all positional layers."""
@@ -81,7 +81,7 @@ class Structure:
         body.lm_head.weight[:, CONSTANT] = 0
         readers = self._readers(config, generator)
         for index, layer in enumerate(body.model.layers):
-            assert isinstance(layer, Layer)
+            assert isinstance(layer, Layer) and isinstance(layer.mlp, FeedForward)
             layer.self_attn.o_proj.weight.mul_(0.3)
             layer.mlp.down_proj.weight.mul_(0.3)
             if index == 0:
@@ -100,7 +100,7 @@ class Structure:
         """Keep the constant dimension constant: for every token, and behind every layer before a positional one."""
         _zero(body.model.embed_tokens.weight.grad, column=CONSTANT)
         for layer in body.model.layers[: max(0, self.positional_layers - 1)]:
-            assert isinstance(layer, Layer)
+            assert isinstance(layer, Layer) and isinstance(layer.mlp, FeedForward)
             _zero(layer.self_attn.o_proj.weight.grad, row=CONSTANT)
             _zero(layer.mlp.down_proj.weight.grad, row=CONSTANT)
 

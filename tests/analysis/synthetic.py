@@ -77,10 +77,14 @@ def write_cell(
     metrics: dict[str, float] | None = None,
     config: dict[str, Any] | None = None,
     environment: Environment = ENVIRONMENT,
+    told: dict[str, Any] | None = None,
 ) -> Path:
-    """Writes one cell as a sweep does and returns its folder. `config` changes top-level fields of its config."""
+    """Writes one cell as a sweep does and returns its folder.
+
+    `config` changes top-level fields of its config, `told` fields of its labels.
+    """
     config = {
-        "model": {"name": "tiny", "path": "mage/checkpoints/tiny", "block_size": 32, "dtype": "float32"},
+        "model": {"name": "tiny", "weights": "mage/checkpoints/tiny", "block_size": 32, "dtype": "float32"},
         "method": {
             "name": method,
             "_target_": method,
@@ -95,18 +99,11 @@ def write_cell(
         "runner": {"name": runner, "batch_size": 1},
         **(config or {}),
     }
-    labels = CellLabels(
-        model="tiny",
-        method=method,
-        budget=budget,
-        task=task,
-        decoding="static",
-        question="block",
-        seed=seed,
-        runner=runner,
-    )
+    names: dict[str, Any] = {"model": "tiny", "method": method, "budget": budget, "task": task, "decoding": "static"}
+    names |= {"question": "block", "seed": seed, "runner": runner}
+    labels = CellLabels(**{**names, **(told or {})})
     identity = hashlib.sha256(json.dumps([config, runner], sort_keys=True).encode()).hexdigest()[:16]
-    folder = experiment / f"tiny-{method}-{budget}-{task}-static-s{seed}-{identity[:8]}"
+    folder = experiment / f"tiny-{method}-{budget}-{task.replace('/', '_')}-static-s{seed}-{identity[:8]}"
     folder.mkdir(parents=True)
     content = "".join(row.model_dump_json() + "\n" for row in rows).encode()
     (folder / "examples.jsonl").write_bytes(content)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from analysis.accuracy_table import accuracy_table
 from analysis.comparison import compare, order_checks
 from analysis.frame import load
-from analysis.table import accuracy_table
 from mage.errors import UserError
 from tests.analysis.synthetic import example, write_answers, write_cell
 

@@ -13,7 +13,7 @@ from analysis.figures.accuracy import accuracy_by_budget, accuracy_by_density
 from analysis.figures.density import density_by_budget
 from analysis.figures.heatmap import grid_examples, needle_heatmap
 from analysis.figures.recall import recall_by_step, recall_rows, step_means
-from analysis.figures.style import LOOKS, looks
+from analysis.figures.style import LOOKS, looks, title
 from analysis.frame import load
 from analysis.ordering import METHODS
 from runners.record import RecallResult
@@ -86,6 +86,43 @@ def test_examples_that_ask_for_several_needles_stay_out_of_the_heatmap(tmp_path:
     labels = [{"length": 512, "depth": 0.5, "asked": asked} for asked in (4, 1)]
     write_cell(tmp_path, "mage", 64, [example(i, True, labels=labels[i]) for i in range(2)])
     assert list(grid_examples(load([tmp_path])).id) == ["niah-0-00001"]
+
+
+def test_a_grid_of_many_lengths_and_depths_is_drawn_without_numbers(tmp_path: Path) -> None:
+    rows = [
+        example(35 * i + j, True, labels={"length": 1000 + 441 * i, "depth": round(j / 34, 2)}, task="needle")
+        for i in range(35)
+        for j in range(35)
+    ]
+    write_cell(tmp_path / "a", "mage", 64, rows, task="needle", told={"metric": "recall of words"})
+    results = load([tmp_path / "a"])
+    [path] = needle_heatmap(grid_examples(results).assign(metric="recall of words"), "64", None, tmp_path, "heatmap")
+    assert is_drawn(path)
+
+
+def test_scores_are_drawn_on_the_part_of_the_scale_that_holds_them(sweep: Path, tmp_path: Path) -> None:
+    points = compare(load([sweep])).points.assign(metric="F1")
+    [whole] = accuracy_by_budget(points, "exact", tmp_path, "exact")
+    [part] = accuracy_by_budget(points, None, tmp_path, "score")
+    assert whole.read_bytes() != part.read_bytes()
+    assert is_drawn(part)
+
+
+@pytest.mark.parametrize(
+    ("task", "tasks", "shown"),
+    [
+        ("niah", ["niah", "kv"], "niah"),
+        ("ruler/vt", ["ruler/vt", "ruler/cwe"], "vt"),
+        ("ruler/vt", ["ruler/vt", "longbench/qasper"], "ruler/vt"),
+        (
+            "longbench/passage_retrieval_en (sample; YaRN x4)",
+            ["longbench/passage_retrieval_en (sample; YaRN x4)"],
+            "passage_retrieval_en (sample; YaRN\nx4)",
+        ),
+    ],
+)
+def test_a_panel_of_a_benchmark_has_the_tasks_own_name(task: str, tasks: list[str], shown: str) -> None:
+    assert title(task, tasks) == shown
 
 
 def test_recall_is_the_mean_over_all_recorded_layers(sweep: Path, tmp_path: Path) -> None:

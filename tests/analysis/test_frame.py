@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from analysis.frame import load
+from analysis.marks import warnings
 from mage.errors import UserError
 from tests.analysis.synthetic import example, write_answers, write_cell
 
@@ -103,6 +104,41 @@ def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
         load([tmp_path])
     with pytest.raises(UserError, match="not a folder"):
         load([tmp_path / "nothing"])
+
+
+def test_a_sample_and_stretched_positions_are_part_of_the_tasks_name(tmp_path: Path) -> None:
+    rows = [example(i, True) for i in range(4)]
+    told = {"source": "sample", "extended": "YaRN x4"}
+    write_cell(tmp_path, "dense", None, rows, task="longbench/qasper", told=told)
+    write_cell(tmp_path, "dense", None, rows, task="needle")
+    cells = load([tmp_path]).cells.set_index("member")
+    assert cells.loc["qasper", ["task", "suite"]].tolist() == ["longbench/qasper (sample; YaRN x4)", "longbench"]
+    assert cells.loc["needle", ["task", "suite"]].tolist() == ["needle", ""]
+
+
+def test_random_weights_are_part_of_the_tasks_name(tmp_path: Path) -> None:
+    rows = [example(i, True) for i in range(4)]
+    write_cell(tmp_path, "dense", None, rows, config={"model": {"name": "tiny", "weights": "random"}})
+    cells = load([tmp_path]).cells
+    assert list(cells.task) == ["niah (random weights)"]
+    assert warnings(cells) == ["Random weights: the scores mean nothing."]
+
+
+def test_options_of_the_decoding_that_are_not_set_are_not_shown(tmp_path: Path) -> None:
+    rows = [example(i, True) for i in range(4)]
+    decoding = {"name": "static", "tokens_per_step": 1, "sub_block": None}
+    write_cell(tmp_path, "dense", None, rows, config={"decoding": decoding})
+    assert list(load([tmp_path]).cells.decoding_options) == ["tokens_per_step=1"]
+
+
+def test_a_variant_and_a_mark_stand_in_one_bracket(tmp_path: Path) -> None:
+    rows = [example(i, True) for i in range(4)]
+    for data in ("sample", "hub"):
+        config = {"task": {"name": "longbench/qasper", "data": data}}
+        write_cell(tmp_path, "dense", None, rows, task="longbench/qasper", told={"source": data}, config=config)
+    assert set(load([tmp_path]).cells.task) == {
+        *("longbench/qasper (data=hub)", "longbench/qasper (data=sample; sample)"),
+    }
 
 
 def test_options_that_differ_become_part_of_the_name(tmp_path: Path) -> None:

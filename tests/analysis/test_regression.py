@@ -207,7 +207,7 @@ def test_a_reference_keeps_scores_identity_environment_and_command(reference: Pa
     mage = next(cell for cell in written.cells if cell.budget == 32)
     assert mage.scores == [0.5 if i % 10 == 0 else 1.0 for i in range(60)]
     assert mage.exact == [i % 10 != 0 for i in range(60)]
-    assert mage.settings["decoding.tokens_per_step"] == "1" and "model.path" not in mage.settings
+    assert mage.settings["decoding.tokens_per_step"] == "1" and "model.weights" not in mage.settings
     assert len(mage.identity) == 16
     assert sum('"identity":' in line for line in reference.read_text().splitlines()) == 3  # one line a cell
 

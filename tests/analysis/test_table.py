@@ -6,10 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis.accuracy_table import accuracy_table
+from analysis.cells_table import cells_table
 from analysis.comparison import compare
 from analysis.escaping import latex, markdown, visible
 from analysis.frame import load
-from analysis.table import Table, accuracy_table, cells_table
+from analysis.table import Table
 from tests.analysis.conftest import MARKUP
 from tests.analysis.synthetic import ENVIRONMENT, example, write_answers, write_cell
 

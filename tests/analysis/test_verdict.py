@@ -50,6 +50,13 @@ def test_batch_size_and_path_of_the_weights_are_no_other_options(tmp_path: Path)
     assert main([str(tmp_path / "after"), "--against", str(tmp_path / "before")]) == 0
 
 
+def test_an_option_that_came_later_and_is_not_set_is_no_other_option(tmp_path: Path) -> None:
+    write_answers(tmp_path / "before", "mage", 64, lambda i: True)
+    changed = {"decoding": {**STATIC, "tokens_per_step": 1, "sub_block": None}, "model": {**TINY, "yarn": None}}
+    write_answers(tmp_path / "after", "mage", 64, lambda i: True, config=changed)
+    assert main([str(tmp_path / "after"), "--against", str(tmp_path / "before")]) == 0
+
+
 def test_a_variant_is_the_same_cell_in_any_company(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for layers in (0, 1):
         write_answers(tmp_path / "before", "mage", 64, lambda i: True, options={"dense_layers": layers})

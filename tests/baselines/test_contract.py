@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -19,48 +20,13 @@ from mage.budget import Budget
 from mage.errors import UserError
 from mage.generation.decoding import Static
 from mage.generation.engine import Engine
-from mage.generation.session import Generation
 from mage.mage import Mage
+from mage.mage_v1 import MageV1
 from mage.method import Method, Selection, SelectionError
 from mage.models.checkpoint import LanguageModel
 from mage.view import View
+from tests.baselines.matrix import LENGTHS, generate, matrix
 from tests.conftest import prompt
-
-METHODS: dict[str, Method] = {
-    "mage": Mage(dense_layers=0),
-    "mage-second-layer-on": Mage(dense_layers=1),
-    "mage-max-prefix": Mage(dense_layers=0, reduction="max", denominator="prefix"),
-    "mage-mean-query": Mage(dense_layers=0, reduction="mean_query"),
-    "mage-step-2": Mage(dense_layers=0, select_step=2),
-    "mage-refresh": Mage(dense_layers=0, refresh_every=2),
-    "mage-pages": Mage(dense_layers=0, page_size=4),
-    "mage-sparse-commit": Mage(dense_layers=0, commit="sparse"),
-    "quest": Quest(dense_layers=0, page_size=4),
-    "quest-odd-pages": Quest(dense_layers=0, page_size=3, reduction="max", recent_pages=1),
-    "quest-query-head": Quest(dense_layers=0, page_size=4, share="query_head"),
-    "snapkv": SnapKV(window=8),
-    "snapkv-query-aware": SnapKV(window=8, query_aware=True),
-    "snapkv-query-head": SnapKV(window=8, share="query_head"),
-    "streaming_llm": StreamingLLM(),
-    "oracle": Oracle(),
-    "oracle-sparse-commit": Oracle(commit="sparse"),
-    "random": Random(),
-}
-matrix = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
-LENGTHS = [75, 64, 3, 50]  # a prompt tail, none, no prefix at all, shorter
-
-
-def generate(
-    model: LanguageModel,
-    method: Method,
-    budget: int | float,
-    lengths: list[int],
-    observer: Callable[[View, Tensor | None], None] | None = None,
-    shadow: bool = False,
-) -> list[Generation]:
-    engine = Engine(model, method, Static(tokens_per_step=2), observer=observer, shadow=shadow)
-    prefix = engine.prefill([prompt(n, seed=n) for n in lengths], [20] * len(lengths))
-    return engine.generate(prefix, Budget(budget), example_ids=[f"example-{n}" for n in lengths], seed=5)
 
 
 @matrix
@@ -69,6 +35,7 @@ def test_indices_are_valid_unique_and_within_the_budget(
     model: LanguageModel, method: Method, budget: int | float
 ) -> None:
     seen = 0
+    together: Counter[tuple[int, int, int]] = Counter()  # entries of all layers, by block, step and row
 
     def check(view: View, indices: Tensor | None) -> None:
         nonlocal seen
@@ -80,6 +47,11 @@ def test_indices_are_valid_unique_and_within_the_budget(
             # Entries after compression are outside SnapKV's budget; everything else counts.
             counted = view.request.prefilled[row] if isinstance(method, SnapKV) else length
             allowed = min(Budget(budget).resolve(length), counted)
+            if method.across_layers:
+                key = (view.forward.block, view.forward.step, row)
+                together[key] += int((indices[row] >= 0).sum(-1).max())
+                assert together[key] <= 3 * allowed, "more than the budget of the three layers"
+                allowed = length
             for head in indices[row].tolist():
                 chosen = [index for index in head if index >= 0]
                 assert len(set(chosen)) == len(chosen), "an entry twice"
@@ -119,43 +91,6 @@ def test_batch_rows_are_independent(model: LanguageModel, method: Method) -> Non
 def test_a_second_run_is_the_same(model: LanguageModel, method: Method) -> None:
     first, second = (generate(model, method, 8, [75])[0] for _ in range(2))
     assert first.tokens == second.tokens and first.trace.density == second.trace.density
-
-
-# Prefix entries read in one block of T = 4 steps over N = 72 entries at k = 8, a layer, commit left out (E1 of the
-# catalogue: MAGE reads [1.5 N + (T - 1) k]): attention, and what choosing the set reads.
-READS = {
-    "mage": 72 + 36 + 3 * 8,
-    "mage-step-2": 2 * 72 + 36 + 2 * 8,
-    "mage-refresh": 2 * (72 + 36) + 2 * 8,
-    "mage-pages": 72 + 36 + 3 * 8,
-    "oracle": 4 * (36 + 8),
-    "quest": 4 * (18 + 8),  # 18 pages of 4
-    "quest-odd-pages": 4 * (24 + 6),  # 24 pages of 3, two of them fit 8
-    "quest-query-head": 4 * (18 + 2 * 8),  # two query heads a KV head, a set each
-    "snapkv": 36 + 4 * 8,
-    "snapkv-query-aware": 72 + 36 + 3 * 8,
-    "snapkv-query-head": 36 + 4 * 2 * 8,
-    "streaming_llm": 4 * 8,
-    "random": 4 * 8,
-}
-
-
-@pytest.mark.parametrize("name", READS)
-def test_density_counts_what_is_read(model: LanguageModel, name: str) -> None:
-    engine = Engine(model, METHODS[name], Static(tokens_per_step=2))
-    prefix = engine.prefill([prompt(72)], [8])
-    block = engine.generate(prefix, Budget(8))[0].trace.blocks[0]
-    assert sum(block.forwards.values()) == 4, "the test needs four steps and no commit"
-    assert block.reads == 3 * READS[name] and block.dense_reads == 3 * 4 * 72
-
-
-def test_a_commit_counts_the_whole_prefix_or_the_set(model: LanguageModel) -> None:
-    reads = {}
-    for commit in ("dense", "sparse"):
-        trace = generate(model, Random(commit=commit), 8, [72])[0].trace
-        assert trace.blocks[0].forwards == {"sparse": 4, "commit": 1}
-        reads[commit] = trace.blocks[0].reads
-    assert reads == {"dense": 3 * (4 * 8 + 72), "sparse": 3 * 5 * 8}
 
 
 def test_sparse_means_less_than_everything(model: LanguageModel) -> None:
@@ -199,6 +134,15 @@ def test_a_method_that_breaks_the_contract_is_stopped(model: LanguageModel, indi
         generate(model, Broken(), 8, [72])
 
 
+def test_layers_that_take_more_than_their_average_are_stopped(model: LanguageModel) -> None:
+    class Greedy(MageV1):
+        def select_layers(self, views: Sequence[View]) -> list[Selection]:
+            return [Selection(torch.arange(size).expand(1, 2, -1)) for size in (10, 10, 5)]
+
+    with pytest.raises(SelectionError, match=r"Greedy selected 25 entries over 3 layers .* 24 \(layers 0 to 2\)"):
+        generate(model, Greedy(dense_layers=0), 8, [72])
+
+
 def test_a_set_is_not_carried_into_the_next_block(model: LanguageModel) -> None:
     """Blocks done in their exact first step commit with the set of that step, never with an older one."""
     sets: list[Tensor] = []
@@ -223,8 +167,8 @@ def test_dense_layers_attend_to_everything(model: LanguageModel, method: Method)
     def collect(view: View, indices: Tensor | None) -> None:
         sets.setdefault(view.layer, []).append(indices)
 
-    generate(model, replace(method, dense_layers=2), 8, [75], collect)
-    assert all(indices is None for layer in (0, 1) for indices in sets[layer])
+    generate(model, replace(method, dense_layers=1), 8, [75], collect)
+    assert all(indices is None for indices in sets[0])
     assert any(indices is not None for indices in sets[2])
 
 

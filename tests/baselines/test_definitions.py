@@ -11,77 +11,20 @@ from baselines.quest import Quest
 from baselines.random import Random
 from baselines.snapkv import SnapKV
 from baselines.streaming_llm import StreamingLLM
+from baselines.tidal_decode import TidalDecode
 from mage.errors import UserError
 from mage.mage import Mage
+from mage.mage_v1 import MageV1
 from mage.method import Method
 from mage.selection import top_k, top_pages
-from mage.view import KEPT_QUERIES, Forward, Request, View
-
-HEAD_DIM = 8
-# batch, KV heads, query group, rows: the paper's own setting (one query, one head), and a block that shares one set
-SHAPES = [(1, 1, 1, 1), (2, 2, 3, 4)]
-
-
-def make_view(
-    shape: tuple[int, int, int, int],
-    prefix: int = 40,
-    budget: int = 12,
-    forward: Forward = Forward(1, 1),  # noqa: B008 - frozen
-    layer: int = 0,
-    **request: object,
-) -> View:
-    """Random tensors of one layer; `request` replaces fields of the request."""
-    batch, kv_heads, group, rows = shape
-    torch.manual_seed(1)
-    queries = torch.randn(batch, kv_heads * group, rows, HEAD_DIM)
-    keys = torch.randn(batch, kv_heads, prefix, HEAD_DIM) * 2
-    block_keys = torch.randn(batch, kv_heads, rows, HEAD_DIM)
-    fields: dict[str, object] = {
-        "block_size": 4,
-        "prefilled": [prefix] * batch,
-        "question_starts": [prefix] * batch,
-        "windows": torch.randn(2, batch, kv_heads * group, KEPT_QUERIES, HEAD_DIM),
-        "example_ids": [str(row) for row in range(batch)],
-        "seed": 0,
-    }
-    return View(
-        request=Request(**(fields | request)),  # type: ignore[arg-type]
-        forward=forward,
-        layer=layer,
-        scale=HEAD_DIM**-0.5,
-        queries=queries,
-        keys=keys,
-        block_keys=block_keys,
-        mask=None,
-        prompt_rows=torch.zeros(batch, rows, dtype=torch.bool),
-        budgets=[budget] * batch,
-        lengths=[prefix] * batch,
-    )
-
-
-def naive_rows(view: View, batch: int, head: int, denominator: str = "prefix+block") -> Tensor:
-    """softmax(q . keys) on the prefix for each row that shares one KV head, one row at a time: `[rows, prefix]`."""
-    group = view.queries.shape[1] // view.num_kv_heads
-    keys = view.keys[batch, head]
-    if denominator == "prefix+block":
-        keys = torch.cat((keys, view.block_keys[batch, head]))
-    return torch.stack(
-        [
-            torch.softmax(keys @ view.queries[batch, head * group + g, r] * view.scale, 0)[: view.keys.shape[2]]
-            for g in range(group)
-            for r in range(view.queries.shape[2])
-        ]
-    )
+from mage.view import KEPT_QUERIES, Forward, View
+from tests.baselines.views import HEAD_DIM, SHAPES, best, make_view, naive_rows
 
 
 def chosen(method: SnapKV, view: View) -> set[int]:
     """What a method picks for the first head when it sees a view for the first time."""
     view.state.clear()
     return set(method.select(view).indices[0, 0].tolist())
-
-
-def best(scores: Tensor, count: int) -> set[int]:
-    return set(scores.sort(descending=True).indices[:count].tolist())
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -131,6 +74,9 @@ def test_the_reductions_choose_differently() -> None:
         (StreamingLLM(), "Bsssss"),
         (SnapKV(), "Bsssss"),
         (SnapKV(query_aware=True), "Asssss"),
+        (MageV1(), "Asssss"),
+        (TidalDecode(), "AAAAAA"),
+        (TidalDecode(when="block"), "Asssss"),
     ],
     ids=str,
 )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from mage.errors import UserError
-from mage.models.checkpoint import INDEX_NAME, content_hash, load_model
+from mage.models.checkpoint import content_hash, load_model
+from mage.models.config import with_yarn
+from mage.models.folder import INDEX_NAME, Folder
 from tests.conftest import prompt, spec, write_checkpoint
 
 
@@ -101,6 +105,59 @@ def test_a_damaged_folder_is_refused_by_name(folder: Path, damage: Callable[[Pat
     assert "\n" not in str(caught.value)
 
 
+def test_a_second_copy_in_another_layout_is_left_alone(folder: Path) -> None:
+    save_file({"layers.0.wq": torch.zeros(2)}, folder / "consolidated.safetensors")
+    assert load_model(folder, spec()).body.config.num_layers == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [({"weight_map": ["a"]}, "weight_map is not a table"), ({}, "weight_map is not a table")],
+    ids=str,
+)
+def test_an_index_that_is_none_is_refused(folder: Path, content: object, words: str) -> None:
+    (folder / INDEX_NAME).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=words):
+        load_model(folder, spec())
+
+
+def test_tensors_of_whole_numbers_are_refused(folder: Path) -> None:
+    rewrite(folder, NORM, torch.zeros(32, dtype=torch.int8))
+    with pytest.raises(UserError, match=rf"tensor {NORM} has dtype I8"):
+        load_model(folder, spec())
+
+
+def test_a_tokenizer_of_another_model_is_refused(folder: Path, tmp_path: Path) -> None:
+    larger = write_checkpoint(tmp_path / "larger", vocab_size=62)
+    with pytest.raises(UserError, match=r"ids up to 61, the model's vocabulary ends at 60.*model\.tokenizer"):
+        load_model(folder, spec(), tokenizer=Folder(larger).tokenizer({}))
+
+
+def test_a_body_keeps_its_weights_under_yarn(folder: Path) -> None:
+    plain = load_model(folder, spec())
+    stretched = load_model(folder, spec(), body=with_yarn(plain.body.config, 4.0))
+    assert (plain.max_positions, stretched.max_positions) == (512, 2048)
+    assert torch.equal(plain.body.lm_head.weight, stretched.body.lm_head.weight)
+
+
+def test_weights_are_read_one_by_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard(folder)
+    alive: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+    tensors = Folder.tensors
+
+    def watched(self: Folder, *arguments: Any) -> Iterator[tuple[str, torch.Tensor]]:
+        nonlocal most
+        for name, tensor in tensors(self, *arguments):
+            alive.append(weakref.ref(tensor))
+            most = max(most, sum(reference() is not None for reference in alive))
+            yield name, tensor
+
+    monkeypatch.setattr(Folder, "tensors", watched)
+    load_model(folder, spec(), dtype="bfloat16")
+    assert len(alive) > 20 and most <= 2
+
+
 def test_a_missing_folder_and_wrong_values(folder: Path) -> None:
     with pytest.raises(UserError, match="no such checkpoint folder"):
         load_model(folder / "nowhere", spec())
@@ -119,7 +176,11 @@ def test_a_missing_folder_and_wrong_values(folder: Path) -> None:
 
 
 def test_content_hash_follows_the_content(folder: Path, tmp_path: Path) -> None:
+    def hashed(path: Path) -> str:
+        source = Folder(path)
+        return content_hash(source, source.tokenizer({}))
+
     same = write_checkpoint(tmp_path / "again")
-    assert content_hash(folder) == content_hash(same)
+    assert hashed(folder) == hashed(same)
     rewrite(same, NORM, torch.full((32,), 0.5))
-    assert content_hash(folder) != content_hash(same)
+    assert hashed(folder) != hashed(same)

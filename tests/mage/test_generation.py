@@ -2,86 +2,88 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
-from torch import Tensor
 
 from baselines.dense import Dense
 from mage.attention.block import BlockAttention
-from mage.attention.prefill import block_causal_attention
 from mage.errors import UserError
-from mage.generation.decoding import Decoding, Sequential, Static, Threshold
+from mage.generation.decoding import Decoding, Entropy, Sequential, Static, Threshold
+from mage.generation.editing import Edit
 from mage.generation.engine import Engine
 from mage.generation.session import Generation
 from mage.models.checkpoint import LanguageModel
 from mage.view import Forward, Request
-from tests.conftest import prompt
+from tests.conftest import prompt, spec
+from tests.mage import naive
 
 BLOCK = 8
 
 
-def full_forward(model: LanguageModel, tokens: list[int]) -> Tensor:
-    """Logits of one block-causal forward over everything, without a cache."""
-
-    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return block_causal_attention(q, k, v, 0, model.spec.block_size)
-
-    with torch.no_grad():
-        ids = torch.tensor([tokens])
-        return model.body.logits(model.body.hidden(ids, torch.arange(len(tokens))[None], attend))[0]
-
-
-def generate(model: LanguageModel, tokens: list[int], new: int, decoding: Decoding) -> Generation:
+def generate(
+    model: LanguageModel, tokens: list[int], new: int, decoding: Decoding, own_stops: list[int] | None = None
+) -> Generation:
     engine = Engine(model, Dense(), decoding)
-    return engine.generate(engine.prefill([tokens], [new]))[0]
+    return engine.generate(engine.prefill([tokens], [new]), stop_ids=[own_stops or []])[0]
 
 
-def reference_generate(model: LanguageModel, tokens: list[int], new: int, per_step: int) -> list[int]:
-    """The loop of the fact sheet with a full forward for every step: no cache, no seam, static decoding."""
-    spec, sequence, limit = model.spec, list(tokens), len(tokens) + new
-    while True:
-        start = len(sequence) // BLOCK * BLOCK
-        if spec.alignment == "shifted" and len(sequence) % BLOCK == 0:
-            logits = full_forward(model, sequence)[-1]
-            logits[spec.mask_id] = float("-inf")
-            sequence.append(int(logits.argmax()))
-        block = sequence[start:] + [spec.mask_id] * (BLOCK - len(sequence) + start)
-        first_generated = max(len(tokens) - start, 0)
-        while True:
-            stops = [i for i in range(first_generated, BLOCK) if block[i] in spec.stop_ids]
-            end = min([limit - start, BLOCK, *stops])
-            masked = [i for i in range(end) if block[i] == spec.mask_id]
-            if not masked:
-                break
-            logits = full_forward(model, sequence[:start] + block)[start:]
-            if spec.alignment == "shifted":
-                logits = torch.cat((logits[:1], logits[:-1]))
-            logits[:, spec.mask_id] = float("-inf")
-            confidence, best = logits.softmax(-1).max(-1)
-            for i in sorted(masked, key=lambda i: -float(confidence[i]))[:per_step]:
-                block[i] = int(best[i])
-        sequence = sequence[:start] + block[: limit - start]
-        answer = sequence[len(tokens) :]
-        for i, token in enumerate(answer):
-            if token in spec.stop_ids:
-                return answer[:i]
-        if len(sequence) >= limit:
-            return answer
+POLICIES: list[tuple[Decoding, naive.Rule]] = [
+    (Static(), naive.fill(naive.static(lambda step: 1))),
+    (Static(tokens_per_step=3), naive.fill(naive.static(lambda step: 3))),
+    (Static(steps=3), naive.fill(naive.static(lambda step: 3 if step <= 2 else 2))),
+    (Static(steps=5, sub_block=3), naive.fill(naive.static(lambda step: 2 if step <= 3 else 1), 3)),
+    (Static(steps=30), naive.fill(naive.static(lambda step: 1))),
+    (Threshold(threshold=0.2), naive.fill(naive.threshold(0.2))),
+    (Threshold(threshold=0.2, at_least=3), naive.fill(naive.threshold(0.2, 3))),
+    (Threshold(threshold=0.2, sub_block=4), naive.fill(naive.threshold(0.2), 4)),
+    (Sequential(tokens_per_step=2), naive.fill(naive.sequential(2))),
+    (Entropy(bound=4.0), naive.fill(naive.entropy(4.0))),
+    (Entropy(bound=0.0, sub_block=2), naive.fill(naive.entropy(0.0), 2)),
+    (Edit(threshold=0.2, editing_threshold=0.3), naive.edit(0.2, 0.3, 1, 16)),
+    (Edit(threshold=0.2, editing_threshold=0.0, num_to_transfer=3, max_post_steps=4), naive.edit(0.2, 0.0, 3, 4)),
+]
 
 
-@pytest.mark.parametrize("length", [1, 7, 8, 9, 15, 16, 17, 40])
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 16, 40])
 @pytest.mark.parametrize("alignment", ["same", "shifted"])
-def test_cached_generation_equals_full_forwards(
+def test_every_policy_equals_full_forwards(
     model: LanguageModel, shifted_model: LanguageModel, length: int, alignment: str
 ) -> None:
     chosen = model if alignment == "same" else shifted_model
     tokens = prompt(length, seed=length)
-    for per_step in (1, 3):
-        expected = reference_generate(chosen, tokens, 21, per_step)
-        assert generate(chosen, tokens, 21, Static(tokens_per_step=per_step)).tokens == expected
+    for decoding, rule in POLICIES:
+        expected = naive.generate(chosen, tokens, 21, rule)
+        assert generate(chosen, tokens, 21, decoding).tokens == expected, decoding
 
 
-def test_cached_logits_equal_the_rows_of_a_full_forward(model: LanguageModel) -> None:
+@pytest.mark.parametrize("length", [5, 16])
+@pytest.mark.parametrize("routing", [{}, {"expert_capacity": 5, "block_size": BLOCK}], ids=["by-token", "by-block"])
+def test_a_llada2_body_equals_full_forwards(model: LanguageModel, length: int, routing: dict[str, int]) -> None:
+    """Experts chosen by block need whole blocks in every forward."""
+    chosen = replace(model, body=naive.tiny_body("llada2_moe", **routing))
+    tokens = prompt(length, seed=length)
+    for decoding, rule in (POLICIES[6], POLICIES[11]):
+        assert generate(chosen, tokens, 21, decoding).tokens == naive.generate(chosen, tokens, 21, rule)
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 63, 64, 65])
+@pytest.mark.parametrize("sub_block", [None, 8])
+def test_fast_dllm_v2_at_the_edges_of_its_blocks(model: LanguageModel, length: int, sub_block: int | None) -> None:
+    chosen = replace(model, body=naive.tiny_body("qwen2"), spec=spec(32, "shifted"))
+    tokens = prompt(length, seed=length)
+    assert Engine(chosen, Dense(), Static()).prefill([tokens], [1]).lengths == [length // 32 * 32]
+    decoding = Threshold(threshold=0.3, sub_block=sub_block)
+    result = generate(chosen, tokens, 70, decoding)
+    assert result.tokens == naive.generate(chosen, tokens, 70, naive.fill(naive.threshold(0.3), sub_block))
+    assert (result.trace.blocks[0].tokens_decided["seed"] == 1) == (length % 32 == 0)
+
+
+@pytest.mark.parametrize("family", naive.FAMILIES)
+def test_cached_logits_equal_the_rows_of_a_full_forward(model: LanguageModel, family: str) -> None:
+    model = replace(model, body=naive.tiny_body(family))
     tokens = prompt(4 * BLOCK)
     engine = Engine(model, Dense(), Static())
     prefix = engine.prefill([tokens[: 3 * BLOCK]], [BLOCK])
@@ -92,7 +94,7 @@ def test_cached_logits_equal_the_rows_of_a_full_forward(model: LanguageModel) ->
     with torch.no_grad():
         hidden = model.body.hidden(block, torch.arange(3 * BLOCK, 4 * BLOCK)[None], attention)
         cached = model.body.logits(hidden)[0]
-    torch.testing.assert_close(cached, full_forward(model, tokens)[3 * BLOCK :], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(cached, naive.forward(model, tokens, 3 * BLOCK)[3 * BLOCK :], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("chunk", [8, 16, 24, 80])
@@ -134,8 +136,6 @@ def test_a_prefix_can_be_decoded_from_again(model: LanguageModel) -> None:
 
 def rigged(model: LanguageModel, favourite: int) -> LanguageModel:
     """The same model, but every position strongly proposes one token."""
-    import copy
-
     body = copy.deepcopy(model.body)
     with torch.no_grad():
         body.model.norm.weight.zero_()
@@ -143,11 +143,13 @@ def rigged(model: LanguageModel, favourite: int) -> LanguageModel:
         body.lm_head.weight.zero_()
         body.lm_head.weight[favourite, 0] = 5.0
         body.model.embed_tokens.weight[:, 0] = 40.0  # dominates the residual stream
-    return LanguageModel(body, model.spec, model.tokenizer)
+    return replace(model, body=body)
 
 
 @pytest.mark.parametrize(
-    "decoding", [Threshold(), Static(tokens_per_step=3), Sequential()], ids=lambda d: type(d).__name__
+    "decoding",
+    [Threshold(), Static(tokens_per_step=3), Sequential(), Entropy(), Edit()],
+    ids=lambda d: type(d).__name__,
 )
 def test_the_mask_is_never_emitted(model: LanguageModel, decoding: Decoding) -> None:
     result = generate(rigged(model, model.spec.mask_id), prompt(12), 20, decoding)
@@ -159,6 +161,24 @@ def test_a_stop_token_ends_the_answer(model: LanguageModel) -> None:
     result = generate(rigged(model, 2), prompt(12), 40, Static())
     assert result.stopped and result.trace.forwards["commit"] == 0
     assert result.tokens == [] or result.tokens[-1] != 2
+
+
+def test_a_rows_own_stop_ids_end_its_answer_except_as_the_first_token(model: LanguageModel) -> None:
+    engine = Engine(rigged(model, 7), Dense(), Static())
+    prefix = engine.prefill([prompt(12), prompt(16), prompt(3)], [12, 12, 12])
+    results = engine.generate(prefix, stop_ids=[[7], [5, 7], []])
+    assert [r.tokens for r in results] == [[7], [7], [7] * 12]
+    assert [r.stopped for r in results] == [True, True, False]
+    assert results[0].trace.tokens_decided["exact"] == 2, "the stop token is counted"
+
+
+@pytest.mark.parametrize("length", [8, 13])
+def test_own_stop_ids_equal_full_forwards(model: LanguageModel, shifted_model: LanguageModel, length: int) -> None:
+    tokens, own = prompt(length, seed=length), list(range(3, 61, 6))
+    for chosen in (model, shifted_model):
+        for decoding, rule in POLICIES[1:8]:
+            expected = naive.generate(chosen, tokens, 21, rule, own)
+            assert generate(chosen, tokens, 21, decoding, own).tokens == expected
 
 
 @pytest.mark.parametrize("new", [1, 3, 4, 5, 12, 13])

@@ -67,7 +67,7 @@ def out(tmp_path: Path) -> Path:
 def small(tiny_checkpoint: Path, out: Path) -> list[str]:
     """Overrides of cells that take milliseconds and decode some tokens in sparse steps."""
     return [
-        f"model.path={tiny_checkpoint}",
+        f"model.weights={tiny_checkpoint}",
         f"output_dir={out.parent}",
         f"name={out.name}",
         "task.lengths=[128]",

@@ -9,14 +9,23 @@ import pytest
 
 from mage.errors import UserError
 from run import CONF
+from runners.building import build_task
 from runners.cell import read_cell
 from runners.composition import compose_sweep
 from runners.plan import is_dense, plan_sweep
+from runners.settings import read_settings
 from tasks.niah import NeedleInHaystack
 
-GROUPS = ("method", "task", "decoding", "tracker")
-CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
-SWEEPS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+def choices(group: str) -> list[str]:
+    """The choices of a group. What begins with an underscore is a base that others share."""
+    paths = sorted((CONF / group).rglob("[!_]*.yaml"))
+    return [str(path.relative_to(CONF / group).with_suffix("")) for path in paths]
+
+
+SMALL = [f"{group}={name}" for group in ("method", "decoding", "tracker") for name in choices(group)]
+SWEEPS = [name for name in choices("experiment") if "/" not in name]
+NEEDS_HUB = ("longbench", "longbench_e", "longbench_v2", "ruler/qa_1", "ruler/qa_2")
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
@@ -25,19 +34,36 @@ def test_first_line_says_what_it_is_for(path: Path) -> None:
     assert lines[0].startswith("# ") and len(lines[0]) > 20
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", SMALL)
 def test_every_choice_makes_a_cell(choice: str, tiny_checkpoint: Path) -> None:
-    (config,) = compose_sweep([choice, f"model.path={tiny_checkpoint}"], CONF, multirun=False) or []
+    (config,) = compose_sweep([choice, f"model.weights={tiny_checkpoint}"], CONF, multirun=False) or []
     cell = read_cell(config)
     group, name = choice.split("=")
-    if group in ("method", "task", "decoding"):
+    if group != "tracker":
         assert getattr(cell.labels, group) == name
+
+
+def test_every_task_builds_and_is_named_as_it_is_chosen(tiny_checkpoint: Path) -> None:
+    names = choices("task")
+    overrides = [f"task={','.join(names)}", f"model.weights={tiny_checkpoint}"]
+    configs = compose_sweep(overrides, CONF, multirun=True) or []
+    for name, config in zip(names, configs, strict=True):
+        task = build_task(read_settings(config)[0])
+        assert config["task"].get("name", task.name) == name
+        if not name.startswith(NEEDS_HUB):
+            assert read_cell(config).labels.task == name
+
+
+def test_every_model_is_named_as_it_is_chosen() -> None:
+    names = choices("model")
+    configs = compose_sweep([f"model={','.join(names)}"], CONF, multirun=True) or []
+    assert [read_settings(config)[0].model.name for config in configs] == names
 
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_experiment_makes_cells(name: str, tiny_checkpoint: Path) -> None:
     # One budget: the others differ in a number, and Hydra takes its time for each config.
-    overrides = [f"+experiment={name}", "budget=32", f"model.path={tiny_checkpoint}"]
+    overrides = [f"+experiment={name}", "budget=32", f"model.weights={tiny_checkpoint}"]
     configs = compose_sweep(overrides, CONF, multirun=True)
     assert configs is not None and len(configs) > 1
     plan = plan_sweep(configs)
@@ -55,7 +81,7 @@ def test_the_command_line_wins_over_an_experiment(tiny_checkpoint: Path) -> None
             "method=mage,quest",
             "budget=16",
             "examples=3",
-            f"model.path={tiny_checkpoint}",
+            f"model.weights={tiny_checkpoint}",
         ],
         CONF,
         multirun=True,
@@ -90,7 +116,7 @@ def test_a_sweep_over_values_composes_what_single_runs_do(tiny_checkpoint: Path)
 
 
 def test_a_grid_of_one_value_needs_no_list(tiny_checkpoint: Path) -> None:
-    overrides = ["task=niah", "task.lengths=2048", "task.depths=0.5", f"model.path={tiny_checkpoint}"]
+    overrides = ["task=niah", "task.lengths=2048", "task.depths=0.5", f"model.weights={tiny_checkpoint}"]
     (config,) = compose_sweep(overrides, CONF, multirun=False) or []
     task = read_cell(config).task
     assert isinstance(task, NeedleInHaystack)

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from mage.errors import UserError
 from mage.models.tokenizer import Tokenizer as Loaded
+from mage.models.tokenizer_files import read_tokenizer
 from run import CONF
 from runners.cell import read_cell
 from runners.composition import compose_sweep
@@ -35,14 +36,14 @@ def tokenizer(folder: Path, kind: str) -> Loaded:
         if kind == "special":
             made.add_special_tokens(["<unk>"])
     made.save(str(folder / "tokenizer.json"))
-    return Loaded(folder / "tokenizer.json")
+    return read_tokenizer(folder, {})
 
 
 @pytest.mark.parametrize(("kind", "known"), [("bytes", True), ("lower", True), ("words", False), ("special", False)])
 def test_a_language_is_refused_when_its_words_are_lost(
     kind: str, known: bool, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    overrides = [f"model.path={tiny_checkpoint}", "task.language=english"]
+    overrides = [f"model.weights={tiny_checkpoint}", "task.language=english"]
     (config,) = compose_sweep(overrides, CONF, multirun=False) or []
     loaded, cell = tokenizer(tmp_path, kind), read_cell(config)
     if known:

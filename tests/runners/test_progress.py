@@ -17,7 +17,7 @@ from runners.progress import SweepProgress
 
 
 def test_a_long_cell_tells_how_far_it_is(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    overrides = [f"model.path={tiny_checkpoint}", "method=dense", "examples=10"]
+    overrides = [f"model.weights={tiny_checkpoint}", "method=dense", "examples=10"]
     (cell,) = plan_sweep(compose_sweep(overrides, CONF, multirun=False) or []).cells
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])

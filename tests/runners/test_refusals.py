@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 
@@ -39,7 +40,17 @@ REFUSED = {
     "runner.batch_size=0": "runner.batch_size=0",
     "runner.on_error=ignore": "runner.on_error=ignore",
     "tracker=mlflow": "Allowed: none, wandb",
-    "model.path=nowhere": "model.path=nowhere",
+    "model.weights=nowhere": "model.weights=nowhere",
+    "model.weights=nowhere.gguf": "model.weights=nowhere.gguf: no such file",
+    "model.weights=random": "model.weights=random: model.body is empty",
+    "model.weights=README.md": "model.weights=README.md: not a checkpoint",
+    "model.tokenizer=nowhere": "model.tokenizer=nowhere: no such tokenizer. Allowed: null, qwen, bytes",
+    "model.tokenizer=qwen": "Choose the tokenizer that belongs to it with model.tokenizer",
+    "model.yarn=1": "model.yarn=1",
+    "model.yarn=x": "model.yarn=x",
+    "model.trained_positions=0": "model.trained_positions=0",
+    "model.prefix_attention=full": "model.prefix_attention=full",
+    "model.wieghts=x": "Did you mean model.weights?",
     "model.alignment=left": "model.alignment=left",
     "model.device=gpu0": "model.device=gpu0: not a device",
     "model.dtype=float8": "model.dtype=float8",
@@ -90,9 +101,86 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_written(
 ) -> None:
     file = write_tiny_checkpoint(tmp_path / "damaged") / name
     file.write_bytes(file.read_bytes()[:100])
-    assert run("-m", f"model.path={file.parent}", "method=mage,quest") == 2
+    assert run("-m", f"model.weights={file.parent}", "method=mage,quest") == 2
     assert str(file) in capfd.readouterr().err
     assert not out.parent.exists()
+
+
+def pickled(folder: Path) -> Path:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    return folder
+
+
+def without_tokenizer(folder: Path) -> Path:
+    (folder / "tokenizer.json").unlink()
+    return folder
+
+
+def with_a_broken_template(folder: Path) -> Path:
+    (folder / "chat_template.jinja").write_text("{% for %}")
+    return folder
+
+
+def of_another_shape(folder: Path) -> Path:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"hidden_size": 48}))
+    return folder
+
+
+def gguf_of_another_architecture(folder: Path) -> Path:
+    from gguf import GGUFWriter
+
+    file = folder / "other.gguf"
+    writer = GGUFWriter(file, "mamba")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+DAMAGED = {
+    pickled: "pickle formats can run code",
+    without_tokenizer: "tokenizer.json: the tokenizer file is missing",
+    with_a_broken_template: "the chat template is broken",
+    of_another_shape: "has shape",
+    gguf_of_another_architecture: "general.architecture=mamba is not known",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED, ids=lambda damage: damage.__name__)
+def test_what_cannot_be_loaded_is_told_in_one_line(
+    damage: Callable[[Path], Path],
+    run: Callable[..., int],
+    tmp_path: Path,
+    out: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    place = damage(write_tiny_checkpoint(tmp_path / "damaged"))
+    assert run(f"model.weights={place}", "method=dense") == 2
+    told = capfd.readouterr().err
+    assert str(place) in told and DAMAGED[damage] in told and len(told.splitlines()) == 1
+    assert not out.parent.exists()
+
+
+def test_a_hub_name_without_a_network_is_told_in_one_line(
+    run: Callable[..., int], out: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert run("model.weights=owner/no-such-model", "method=dense") == 2
+    told = capfd.readouterr().err
+    assert told.startswith("model.weights=owner/no-such-model: no such folder here, and the hub cannot be reached")
+    assert "name the folder" in told and len(told.splitlines()) == 1
+    assert not out.parent.exists()
+
+
+def test_nothing_is_fetched_for_a_machine_that_cannot_run_it(
+    run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: pytest.fail("the hub was asked"))
+    assert run("-m", "model.weights=owner/model", "model.device=cpu,cuda", "method=dense") == 2
+    assert "model.device=cuda" in capfd.readouterr().err
 
 
 def test_a_damaged_later_checkpoint_refuses_the_whole_sweep(
@@ -100,7 +188,7 @@ def test_a_damaged_later_checkpoint_refuses_the_whole_sweep(
 ) -> None:
     file = write_tiny_checkpoint(tmp_path / "damaged", seed=1) / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])  # its header is whole
-    assert run("-m", f"model.path={tiny_checkpoint},{file.parent}", "method=dense") == 2
+    assert run("-m", f"model.weights={tiny_checkpoint},{file.parent}", "method=dense") == 2
     assert str(file) in capfd.readouterr().err
     assert not out.parent.exists()
 
@@ -111,7 +199,7 @@ def test_a_config_json_that_cannot_work_is_named(
 ) -> None:
     file = write_tiny_checkpoint(tmp_path / "odd") / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-    assert run(f"model.path={file.parent}") == 2
+    assert run(f"model.weights={file.parent}") == 2
     told = capfd.readouterr().err
     assert str(file.parent) in told and "config.json" in told and len(told.splitlines()) == 1
     assert not out.parent.exists()
@@ -150,7 +238,15 @@ def test_dense_layers_are_no_matter_to_dense(run: Callable[..., int]) -> None:
 
 
 def test_a_slip_costs_no_import_of_torch() -> None:
-    slips = ("method=mgae", "budgett=3", "budget=0", "model.path=nowhere", "model.device=gpu0", "task.lengths=[120]")
+    slips = (
+        "method=mgae",
+        "budgett=3",
+        "budget=0",
+        "model.weights=nowhere",
+        "model.weights=no.gguf",
+        "model.device=gpu0",
+        "task.lengths=[120]",
+    )
     code = (
         "import sys; from pathlib import Path; from runners.command import command_line\n"
         "from run import main\n"

@@ -163,7 +163,7 @@ def test_a_misshapen_checkpoint_refuses_the_sweep(
 ) -> None:
     odd = change_config(write_tiny_checkpoint(tmp_path / "odd", seed=1), intermediate_size=40)
     whole = write_tiny_checkpoint(tmp_path / "whole")
-    assert run("-m", f"model.path={whole},{odd}", "method=dense,mage") == 2
+    assert run("-m", f"model.weights={whole},{odd}", "method=dense,mage") == 2
     assert "has shape" in capsys.readouterr().err and not out.exists()
 
 
@@ -196,8 +196,8 @@ def test_nothing_is_loaded_while_another_run_holds_the_cells(
     run: Run, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [write_tiny_checkpoint(tmp_path / str(seed), seed) for seed in (3, 4)]
-    sweep = ["method=dense", "model.path=" + ",".join(map(str, paths))]
-    configs = compose_sweep([*(s for s in small if not s.startswith("model.path")), *sweep], CONF, multirun=True)
+    sweep = ["method=dense", "model.weights=" + ",".join(map(str, paths))]
+    configs = compose_sweep([*(s for s in small if not s.startswith("model.weights")), *sweep], CONF, multirun=True)
     load, loads, naps = runners.workbench.load_model, [], []
     monkeypatch.setattr(runners.workbench, "load_model", lambda *a, **k: loads.append(1) or load(*a, **k))
     with ExitStack() as other:
@@ -268,7 +268,7 @@ def change_config(checkpoint: Path, **changes: object) -> Path:
 def test_a_prompt_that_cannot_be_cut_to_the_model_is_an_invalid_config(run: Run, out: Path, tmp_path: Path) -> None:
     short = change_config(write_tiny_checkpoint(tmp_path / "short"), max_position_embeddings=32)
     fields = ("task.lengths=[32]", "task.needles=1", "task.asked=1")  # the context fits, the question does not
-    assert run("method=dense", f"model.path={short}", *fields) == 1
+    assert run("method=dense", f"model.weights={short}", *fields) == 1
     (record,) = records(out).values()
     assert record.status == "invalid_config" and "max_positions=32" in (record.error or "")
     assert record.examples is None
@@ -278,7 +278,7 @@ def test_cut_prompts_are_told(run: Run, out: Path, tmp_path: Path, capsys: pytes
     assert run("method=dense") == 0
     assert "truncated" not in capsys.readouterr().out
     short = change_config(write_tiny_checkpoint(tmp_path / "short"), max_position_embeddings=128)
-    assert run("method=dense", f"model.path={short}", "name=cut") == 0
+    assert run("method=dense", f"model.weights={short}", "name=cut") == 0
     (record,) = records(out.parent / "cut").values()
     assert record.metrics["truncated_examples"] == 4
     printed = capsys.readouterr().out

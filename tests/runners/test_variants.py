@@ -16,7 +16,7 @@ from tests.runners.conftest import write_tiny_checkpoint
 
 def titles(checkpoint: Path | str, *overrides: str) -> tuple[list[str], list[str]]:
     """Return the heads of the columns of a sweep and the titles of its cells, in the order of the plan."""
-    told = [f"model.path={checkpoint}", "dense_reference=false", *overrides]
+    told = [f"model.weights={checkpoint}", "dense_reference=false", *overrides]
     cells = plan_sweep(compose_sweep(told, CONF, multirun=True) or []).cells
     variants = Variants(cells)
     return list(variants.columns.values()), [variants.title(cell) for cell in cells]
@@ -57,7 +57,7 @@ def test_a_method_without_the_option_has_an_empty_place(tiny_checkpoint: Path) -
 def test_checkpoints_of_one_name_are_told_by_their_place(tiny_checkpoint: Path, tmp_path: Path) -> None:
     other = write_tiny_checkpoint(tmp_path / "other", seed=1)
     heads, told = titles(f"{tiny_checkpoint},{other}")
-    assert heads == ["path"]
+    assert heads == ["weights"]
     assert [title.rpartition("=")[2] for title in told] == [str(tiny_checkpoint), str(other)]
 
 

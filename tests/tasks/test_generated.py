@@ -50,12 +50,13 @@ def test_place_of_the_question_changes_no_text(kind: type[GeneratedTask], word_t
     assert kind(question="prefix").examples(word_tokenizer, 2, 0, BLOCK) == kind().examples(word_tokenizer, 2, 0, BLOCK)
 
 
+TOLD = ("id", "context", "question", "references", "max_new_tokens", "labels", "context_tokens", "padding")
 FROZEN = {
-    "niah": "5271d42b19d1cb26",
-    "multi_value": "1c783daa0a7035ff",
-    "pointer_chase": "dfc22332a6596f47",
-    "aggregation": "4edf3c2baace9f3a",
-    "kv_retrieval": "3cb378fcbf3833d7",
+    "niah": "49b451f2bfc13c68",
+    "multi_value": "70ea7e247035af14",
+    "pointer_chase": "406c18a2b4e7ba28",
+    "aggregation": "0c0e19bc21abc747",
+    "kv_retrieval": "7d7fcd4ee806c57f",
 }
 
 
@@ -63,7 +64,8 @@ FROZEN = {
 def test_examples_stay_what_they_were(kind: type[GeneratedTask], word_tokenizer: Tokenizer) -> None:
     """Results of other days are compared by id: to change the texts on purpose, raise `version` too."""
     made = kind().examples(word_tokenizer, 3, 0, BLOCK)
-    assert hashlib.sha256(repr(made).encode()).hexdigest()[:16] == FROZEN[kind.name]
+    told = [[getattr(example, name) for name in TOLD] for example in made]
+    assert hashlib.sha256(repr(told).encode()).hexdigest()[:16] == FROZEN[kind.name]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mage.attention.prefill import block_causal_attention
-from mage.models.families import body_config
+from mage.models.families.registry import body_config
 from mage.models.transformer import Transformer
 from mage.training.fused import fuse_norms
 from mage.training.initialisation import Structure

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mage.errors import UserError
-from mage.models.families import body_config
+from mage.models.families.registry import body_config
 from mage.models.transformer import Transformer
 from mage.training.initialisation import CONSTANT, Structure
 from mage.training.muon import orthogonalise

@@ -1,0 +1,1 @@
+"""The families a body serves, one file of declared differences each."""

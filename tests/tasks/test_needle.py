@@ -1,0 +1,337 @@
+"""The original needle in a haystack and the key-value needles: texts, cells, ids and scores."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mage.models import vocabulary
+from tasks import needle_words
+from tasks.corpus import corpus
+from tasks.drawn import DrawnTask
+from tasks.errors import TaskError
+from tasks.key_needles import KeyNeedles
+from tasks.needle import Needle
+from tasks.needle_words import TEST, TRAIN, NeedleWords
+from tasks.task import Example
+from tests.tasks.prose_tokenizers import Bytes, Words
+
+CONFIGS = Path(__file__).parents[2] / "conf" / "task"
+GOLD = "The best thing to do in San Francisco is eat a sandwich and sit in Dolores Park on a sunny day."
+ODD = ["", "\n", "\0", "<b>", "</answer>" * 10, "{{{", "1" * 100_000, "a " * 50_000, "ﷺ" * 5000, "\ud800", "٤٨٢١٣"]
+
+
+def solve(example: Example) -> str:
+    """The answer to a key-value question, read off the prompt as its text stands there."""
+    kind, keys = re.findall(r"secret (number|name|word)s? of (.*)\?", example.question)[0]
+    answers = []
+    for key in re.split(", | and ", keys):
+        told = re.findall(rf"[^.]*\b{key}\b[^.]*\.", example.context)
+        told = [sentence for sentence in told if f"secret {kind}" in sentence]
+        assert len(told) == 1, (key, told)
+        word = r"\d{5}" if kind == "number" else r"\b[A-Za-z]+\b"
+        words = {"number": None, "name": TEST.names + TRAIN.names, "word": TEST.words + TRAIN.words}[kind]
+        found = [match for match in re.findall(word, told[0]) if words is None or match in words]
+        assert len(found) == 1, found
+        answers += found
+    return ", ".join(answers)
+
+
+# The original needle.
+
+
+def test_the_prompt_is_the_original_one() -> None:
+    example = Needle(lengths=1000, depths=0.5).examples(Words(), 1, 0, 4)[0]
+    start = "You are a helpful AI bot that answers questions for a user. Keep your response short and direct\n\n"
+    assert example.context.startswith(start)
+    before, after = example.context.removeprefix(start).split(f"\n{GOLD}\n")
+    assert before.endswith((".", '."', ".”", ".'"))
+    assert re.sub(r"\s+", "", before + after) in re.sub(r"\s+", "", corpus("novels").text * 2)
+    assert example.question == (
+        "\n\nWhat is the best thing to do in San Francisco? Don't give information outside the document or repeat your "
+        "findings"
+    )
+    assert (example.chat, example.max_new_tokens, example.references) == (True, 128, (GOLD,))
+    assert example.labels == {"length": 1000, "depth": 0.5}
+
+
+@pytest.mark.parametrize(("depth", "start", "end"), [(0.0, f"direct\n\n\n{GOLD}\n", ""), (1.0, "", f"\n{GOLD}\n")])
+def test_the_needle_at_the_ends(depth: float, start: str, end: str) -> None:
+    example = Needle(lengths=700, depths=depth).examples(Words(), 1, 0, 4)[0]
+    assert start in example.context
+    assert example.context.endswith(end)
+
+
+def test_the_context_leaves_the_buffer() -> None:
+    for example in Needle(lengths=[600, 1200], buffer=150).examples(Words(), 10, 0, 4):
+        haystack = example.context.split("direct\n\n", 1)[1]
+        assert len(haystack.split()) == example.labels["length"] - 150  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("answer", "value", "exact"),
+    [
+        (GOLD, 1.0, True),
+        ("Eat a sandwich, and sit in DOLORES PARK on a sunny day!", 1.0, True),
+        ("**Sunny day**: park, Dolores; sit; sandwich... eat", 1.0, True),
+        ("Eat a sandwich and sit in Dolores Park.", 5 / 7, False),
+        ("Eat eat eat", 1 / 7, False),
+        ("The best thing to do in San Francisco", 0.0, False),  # the question's own words
+        ("Parks and sandwiches", 0.0, False),
+        ("", 0.0, False),
+    ],
+)
+def test_recall_of_content_words(answer: str, value: float, exact: bool) -> None:
+    task = Needle()
+    example = task.examples(Words(), 1, 0, 4)[0]
+    score = task.score(example, answer)
+    assert (score.value, score.exact) == (pytest.approx(value), exact)
+    assert task.content_words() == {"eat", "sandwich", "sit", "dolores", "park", "sunny", "day"}
+
+
+def test_another_needle_and_question() -> None:
+    task = Needle(needle=" The cook of the Aurora is Ulla. ", retrieval_question="Who is the cook of the Aurora?")
+    assert task.content_words() == {"ulla"}
+    example = task.examples(Words(), 1, 0, 4)[0]
+    assert "Who is the cook of the Aurora? Don't give" in example.question
+    assert task.score(example, "It is Ulla.").exact
+
+
+def test_the_original_grid() -> None:
+    config = yaml.safe_load((CONFIGS / "needle_grid.yaml").read_text())
+    task = Needle(lengths=config["lengths"], depths=config["depths"])
+    assert len(task.cells()) == 1225
+    assert (task.context_lengths()[0], task.context_lengths()[-1]) == (1000, 16000)
+    steps = [round(15000 * i / 34) for i in range(35)]
+    assert [length - 1000 for length in task.context_lengths()] == steps
+    assert task.depths == tuple(round(100 * i / 34) / 100 for i in range(35))
+
+
+# Key-value needles.
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+@pytest.mark.parametrize("values", ["number", "name", "word"])
+@pytest.mark.parametrize(("needles", "asked"), [(1, 1), (6, 1), (12, 3)])
+def test_a_reader_of_the_prompt_scores_full_marks(values: str, needles: int, asked: int, split: str) -> None:
+    task = KeyNeedles(lengths=1200, values=values, needles=needles, asked=asked, split=split)
+    for example in task.examples(Words(), 6, 0, 4):
+        answer = solve(example)
+        assert answer == example.references[0]
+        score = task.score(example, f"**{answer}**")
+        assert (score.value, score.exact) == (1.0, True)
+
+
+def test_every_needle_is_a_template_of_the_split() -> None:
+    for split, words in (("test", TEST), ("train", TRAIN)):
+        task = KeyNeedles(lengths=1500, needles=5, depths=None, split=split, values="word")
+        for example in task.examples(Words(), 4, 0, 4):
+            parts = {"thing": "secret word", "key": f"({'|'.join(words.keys)})", "value": f"({'|'.join(words.words)})"}
+            forms = [template.removesuffix(".").format(**parts) + r"\." for template in words.templates]
+            assert sum(len(re.findall(form, example.context)) for form in forms) == 5
+
+
+def folded(words: NeedleWords) -> dict[str, set[str]]:
+    return {name: {word.casefold() for word in getattr(words, name)} for name in ("keys", "names", "words")}
+
+
+def test_the_splits_share_nothing() -> None:
+    test, train = folded(TEST), folded(TRAIN)
+    everything = [part for split in (test, train) for part in split.values()]
+    assert all(len(part) == 32 for part in everything)
+    assert len(set().union(*everything)) == sum(len(part) for part in everything)
+    assert not set(TEST.templates) & set(TRAIN.templates)
+    for template in TEST.templates + TRAIN.templates:
+        assert sorted(re.findall(r"\{(\w+)\}", template)) == ["key", "thing", "value"]
+
+
+def test_the_splits_numbers_differ_by_their_digit_sum() -> None:
+    for split, parity in (("test", 0), ("train", 1)):
+        task = KeyNeedles(lengths=400, needles=1, split=split)
+        numbers = [example.references[0] for example in task.examples(Words(), 50, 0, 4)]
+        assert {needle_words.digit_sum(number) % 2 for number in numbers} == {parity}
+        assert len({number[0] for number in numbers}) > 5
+        assert len({number[-1] for number in numbers}) > 5
+
+
+def test_the_asked_needle_stands_at_the_depth() -> None:
+    task = KeyNeedles(lengths=8000, depths=[0.0, 0.25, 0.5, 0.75, 1.0], needles=6)
+    for example in task.examples(Words(), 10, 0, 4):
+        haystack = example.context.split("\n\n", 1)[1]
+        before = haystack.split(example.references[0])[0]
+        assert len(haystack.split()) == 7800
+        assert abs(len(before.split()) / 7800 - float(example.labels["depth"])) < 0.05
+
+
+def numbered(asked: int) -> tuple[KeyNeedles, Example]:
+    task = KeyNeedles(asked=asked)
+    references = ("48213",) if asked == 1 else ("48213, 70312",)
+    return task, Example("x", "", "", references, 16)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "value", "exact"),
+    [
+        (1, "48213", 1.0, True),
+        (1, "The secret number of Berlin is 48,213.", 1.0, True),
+        (1, "<b>48213</b>\n48213 it is, in 1 word", 1.0, True),
+        (1, "48213 or 70312", 1.0, False),
+        (1, "448213", 0.0, False),
+        (1, "4821", 0.0, False),
+        (1, "48213.", 1.0, True),
+        (1, "４８２１３", 1.0, True),
+        (2, "48213, 70312", 1.0, True),
+        (2, "48213,70312", 1.0, True),
+        (2, "70312 and 48213", 1.0, False),
+        (2, "70312", 0.5, False),
+        (2, "none", 0.0, False),
+    ],
+)
+def test_score_of_numbers(asked: int, answer: str, value: float, exact: bool) -> None:
+    task, example = numbered(asked)
+    score = task.score(example, answer)
+    assert (score.value, score.exact) == (value, exact)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reference", "answer", "value", "exact"),
+    [
+        ("name", "Ingrid", "It is INGRID!", 1.0, True),
+        ("name", "Ingrid", "Ingrids", 0.0, False),
+        ("name", "Ingrid", "Ingrid, not Tobias", 1.0, False),
+        ("word", "copper", "_copper_", 1.0, True),
+        ("word", "copper", "coppersmith", 0.0, False),
+        ("word", "copper", "the button of copper", 1.0, False),  # the other split's value is a wrong one too
+    ],
+)
+def test_score_of_names_and_words(kind: str, reference: str, answer: str, value: float, exact: bool) -> None:
+    score = KeyNeedles(values=kind).score(Example("x", "", "", (reference,), 16), answer)
+    assert (score.value, score.exact) == (value, exact)
+
+
+# Both.
+
+
+@pytest.mark.parametrize("task", [Needle(), KeyNeedles(), KeyNeedles(values="name", asked=2)], ids=str)
+@pytest.mark.parametrize("answer", ODD, ids=range(len(ODD)))
+def test_odd_answers_score_nothing(task: DrawnTask, answer: str) -> None:
+    example = task.examples(Words(), 1, 0, 4)[0]
+    score = task.score(example, answer)
+    assert (score.value, score.exact) == (0.0, False)
+
+
+@pytest.mark.parametrize("kind", [Needle, KeyNeedles])
+def test_example_i_does_not_depend_on_the_count(kind: type[DrawnTask]) -> None:
+    task = kind(lengths=[500, 700], depths=[0.2, 0.8])  # type: ignore[call-arg]
+    few, many = task.examples(Words(), 3, 5, 4), task.examples(Words(), 9, 5, 32)
+    assert few == many[:3]
+    assert len({example.id for example in many}) == len({example.context for example in many}) == 9
+    assert [(e.labels["length"], e.labels["depth"]) for e in many[:5]] == [
+        (500, 0.2), (500, 0.8), (700, 0.2), (700, 0.8), (500, 0.2)
+    ]  # fmt: skip
+    assert task.examples(Words(), None, 5, 4) == many[:4]
+    other = task.examples(Words(), 3, 6, 4)
+    assert not {example.id for example in other} & {example.id for example in few}
+    assert other[0].context != few[0].context
+
+
+def test_the_hash_follows_the_content(tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text("Some text. And more of it. " * 100)
+    tasks = [
+        Needle(),
+        KeyNeedles(),
+        KeyNeedles(split="train"),
+        KeyNeedles(values="word"),
+        KeyNeedles(lengths=1024),
+        KeyNeedles(depths=None),
+        KeyNeedles(chat=False),
+        KeyNeedles(haystack=str(tmp_path / "here")),
+    ]
+    assert len({task.content_hash for task in tasks}) == len(tasks)
+    assert tasks[-1].content_hash == KeyNeedles(haystack=str(tmp_path / "there")).content_hash
+    assert KeyNeedles().content_hash == KeyNeedles(lengths=(1024, 2048, 4096, 8192)).content_hash
+    with pytest.raises(TaskError, match="there is no such folder"):
+        _ = KeyNeedles(haystack=str(tmp_path / "nowhere")).content_hash
+
+
+@pytest.mark.parametrize("kind", [Needle, KeyNeedles])
+def test_the_prompt_keeps_needle_and_question(kind: type[DrawnTask]) -> None:
+    task = kind(lengths=3000, depths=[0.0, 0.5, 1.0], buffer=1000)  # type: ignore[call-arg]
+    for tokenizer in (Words(), Bytes()):
+        for example in task.examples(tokenizer, 3, 0, 4):
+            prompt = task.prompt(example, tokenizer, 4, 4096)
+            text = tokenizer.decode(prompt.tokens)
+            assert prompt.truncated_tokens == 0
+            assert len(prompt.tokens) <= 3000
+            assert example.references[0] in text
+            assert text.startswith("<user> ")
+            assert text.endswith("<assistant>")
+            plain = " ".join(example.question.split())
+            assert plain in " ".join(text.split())
+            assert " ".join(tokenizer.decode(prompt.tokens[prompt.question_start :]).split()).startswith(plain)
+
+
+@pytest.mark.parametrize("kind", [Needle, KeyNeedles])
+def test_prompt_and_answer_fit_their_length_with_qwen(kind: type[DrawnTask]) -> None:
+    tokenizer = vocabulary.qwen(151_669, (151_645,), {})
+    for example in kind(lengths=[1024, 4096]).examples(tokenizer, 10, 0, 32):  # type: ignore[call-arg]
+        length = int(example.labels["length"])
+        haystack = example.context.split("\n\n", 1)[1]
+        assert length - 204 <= len(tokenizer.encode(haystack)) <= length - 200
+        prompt = kind().prompt(example, tokenizer, 32, length)
+        assert prompt.truncated_tokens == 0
+        assert len(prompt.tokens) + example.max_new_tokens <= length
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "line"),
+    [
+        (Needle, {"lengths": []}, "task.lengths=[]: at least one is needed"),
+        (Needle, {"lengths": 200}, "task.lengths=200: allowed are whole numbers from 201 to 4194304 (the buffer is"),
+        (Needle, {"lengths": "1024"}, "task.lengths='1024': allowed are whole numbers"),
+        (Needle, {"depths": [0.5, 1.5]}, "task.depths=1.5: allowed are numbers from 0 to 1"),
+        (Needle, {"buffer": -1}, "task.buffer=-1: allowed are whole numbers from 0"),
+        (Needle, {"max_new_tokens": 0}, "task.max_new_tokens=0: allowed are whole numbers from 1"),
+        (Needle, {"needle": " "}, "task.needle=' ': allowed are texts that are not empty"),
+        (Needle, {"retrieval_question": ""}, "task.retrieval_question='': allowed are texts"),
+        (Needle, {"needle": "It is so."}, "task.needle='It is so.': it needs words that are neither"),
+        (KeyNeedles, {"split": "tets"}, "task.split='tets': allowed are test, train (did you mean 'test'?)"),
+        (KeyNeedles, {"values": "numbers"}, "(did you mean 'number'?)"),
+        (KeyNeedles, {"needles": 33}, "task.needles=33: allowed are whole numbers from 1 to 32 (one a city)"),
+        (KeyNeedles, {"asked": 5}, "task.asked=5: allowed is at most the number of needles, 4"),
+        (KeyNeedles, {"max_prompt_tokens": 1}, "task.max_prompt_tokens=1: allowed are"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(kind: type[DrawnTask], setting: dict[str, Any], line: str) -> None:
+    with pytest.raises(TaskError) as caught:
+        kind(**setting)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_length_too_small_for_the_needles_is_refused() -> None:
+    with pytest.raises(TaskError, match=r"task\.lengths=100: so many tokens leave no room"):
+        KeyNeedles(lengths=300, needles=32).examples(Words(), 1, 0, 4)
+
+
+@pytest.mark.parametrize("count", [0, -1, True])
+def test_a_wrong_count_is_refused(count: int) -> None:
+    with pytest.raises(TaskError, match=r"examples=.*: allowed are whole numbers above 0, or null"):
+        Needle().examples(Words(), count, 0, 4)
+
+
+@pytest.mark.parametrize(("file", "kind"), [("needle", Needle), ("needle_kv", KeyNeedles)])
+def test_the_config_is_the_defaults(file: str, kind: type[DrawnTask]) -> None:
+    text = (CONFIGS / f"{file}.yaml").read_text()
+    assert text.startswith("# ")
+    config = yaml.safe_load(text)
+    assert config.pop("_target_") == f"{kind.__module__}.{kind.__qualname__}"
+    task = kind(**config)
+    assert task.content_hash == kind().content_hash
+    assert task.name == file
