@@ -67,7 +67,7 @@ class Settings(BaseModel):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     output_dir: str = Field(min_length=1)
     seed: int = Field(ge=0)
-    examples: int | None = Field(ge=1)  # None: all that the task has
+    examples: int | None = Field(ge=1)  # None: the task's own number
     budget: Any
     dense_layers: int = Field(ge=0)
     dense_reference: bool

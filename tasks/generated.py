@@ -20,6 +20,9 @@ from tasks.languages.registry import language_named
 from tasks.prompt import PLACEMENTS, assemble
 from tasks.task import Example, Label, Prompt, Task, Tokenizer
 
+USUAL = 40
+"""Examples of a cell that asks for no number."""
+
 SAMPLE = 8
 """Drafts that stand for what a task says: each holds all of its sentence forms."""
 
@@ -128,7 +131,7 @@ class GeneratedTask(Task):
     def examples(self, tokenizer: Tokenizer, count: int | None, seed: int, block_size: int) -> list[Example]:
         """See Task. Raises TaskError for a length that is no multiple of `block_size` or too small."""
         if count is None:
-            raise TaskError("examples=null: this task makes as many as it is asked for; allowed are numbers above 0")
+            count = USUAL
         if not is_int(count) or count < 1:
             raise TaskError(f"examples={count!r}: allowed are whole numbers above 0")
         self.check_block_size(block_size)

@@ -107,9 +107,10 @@ class Task(ABC):
 
     @abstractmethod
     def examples(self, tokenizer: Tokenizer, count: int | None, seed: int, block_size: int) -> list[Example]:
-        """The first `count` examples of a seed; fewer when there are no more, all when None.
+        """The first `count` examples of a seed; fewer when there are no more.
 
-        Example i does not depend on `count`. Raises TaskError where None means nothing, and for data that does not fit.
+        None: all of a fixed set, or the task's own number. Example i does not depend on `count`. Raises TaskError for
+        data that does not fit.
         """
 
     @abstractmethod
