@@ -115,6 +115,22 @@ def test_a_sweep_over_values_composes_what_single_runs_do(tiny_checkpoint: Path)
     assert together == alone
 
 
+def test_a_sweep_over_choices_composes_what_single_runs_do() -> None:
+    swept = {
+        "task": ["niah", "ruler/vt", "longbench/qasper"],
+        "method": ["mage", "dense"],
+        "decoding": ["static", "threshold"],
+        "+experiment": ["ci", "niah_grid"],  # changes more than a group of its own
+        "dense_layers": ["1", "3"],
+    }
+    together = compose_sweep([f"{key}={','.join(values)}" for key, values in swept.items()], CONF, multirun=True)
+    alone = []
+    for values in itertools.product(*swept.values()):
+        overrides = [f"{key}={value}" for key, value in zip(swept, values, strict=True)]
+        alone += compose_sweep(overrides, CONF, multirun=False) or []
+    assert together == alone
+
+
 def test_a_grid_of_one_value_needs_no_list(tiny_checkpoint: Path) -> None:
     overrides = ["task=niah", "task.lengths=2048", "task.depths=0.5", f"model.weights={tiny_checkpoint}"]
     (config,) = compose_sweep(overrides, CONF, multirun=False) or []
