@@ -19,7 +19,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from mage.errors import UserError
-from runners.refusal import one_line
+from runners.refusal import one_line, refuse_bases
+
+FREE = ("model.chat.", "model.chat=")
+"""Overrides of a node without declared fields: the options of a checkpoint's own chat template."""
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
@@ -29,8 +32,10 @@ def compose_sweep(overrides: list[str], folder: Path, *, multirun: bool) -> list
 
     Raises `UserError` with one line for whatever Hydra refuses.
     """
+    overrides = [f"++{override}" if override.startswith(FREE) else override for override in overrides]
     with initialize_config_dir(config_dir=str(folder.resolve()), version_base="1.3", job_name="run"):
         loader = GlobalHydra.instance().config_loader()
+        refuse_bases(overrides, loader)
         try:
             if not multirun:
                 return [resolve(loader.load_configuration("config", overrides, RunMode.RUN))]

@@ -37,6 +37,15 @@ def one_line(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) -
     return UserError(where + " ".join(line for line in lines if "hydra.cc" not in line))
 
 
+def refuse_bases(overrides: Sequence[str], loader: ConfigLoader) -> None:
+    """Raise `UserError` for a choice such as `model=_hub`: what several choices share is none itself."""
+    for override in overrides:
+        group, _, values = override.partition("=")
+        for value in values.split(","):
+            if value.rpartition("/")[2].startswith("_") and loader.get_group_options(group):
+                raise unknown_choice(group, value, _choices(group, loader))
+
+
 def _choices(group: str, loader: ConfigLoader) -> list[str]:
     """Return the choices of a group, those of its folders such as `longbench/qasper` too; a base is no choice."""
     own = [name for name in loader.get_group_options(group) if not name.startswith("_")]

@@ -131,6 +131,13 @@ def test_a_sweep_over_choices_composes_what_single_runs_do() -> None:
     assert together == alone
 
 
+@pytest.mark.parametrize("override", ["model.chat.enable_thinking=false", "model.chat={enable_thinking: false}"])
+def test_options_of_a_chat_template_need_no_plus(override: str) -> None:
+    (alone,) = compose_sweep([override], CONF, multirun=False) or []
+    swept = compose_sweep([override, "task=niah,kv_retrieval"], CONF, multirun=True) or []
+    assert [config["model"]["chat"] for config in (alone, *swept)] == [{"enable_thinking": False}] * 3
+
+
 def test_a_grid_of_one_value_needs_no_list(tiny_checkpoint: Path) -> None:
     overrides = ["task=niah", "task.lengths=2048", "task.depths=0.5", f"model.weights={tiny_checkpoint}"]
     (config,) = compose_sweep(overrides, CONF, multirun=False) or []

@@ -63,6 +63,10 @@ REFUSED = {
     "task.lengths=[128,16384]": "task.lengths=16384: model=tiny has 8192 positions",
     "dense_layers=3": "dense_layers=3: model=tiny has 3 layers",
     "+experiment=dmeo": "did you mean demo?",
+    "model=_hub": "model=_hub is not known",
+    "task=longbench/hotpoqa": "did you mean longbench/hotpotqa?",
+    "task=ruler/_base": "task=ruler/_base is not known",
+    "decoding.step=4": "Did you mean decoding.steps?",
     "+model._target_=x": "model._target_",
 }
 
