@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 from analysis.variants import LABELS, flat, varying
 from mage.errors import UserError
 from runners.identity import IGNORED
+from runners.record import CellRecord
 
 # The checkpoint's path is no option, but two paths may hold different weights.
 IRRELEVANT = tuple(name for name in IGNORED if name != "model.weights")
@@ -23,12 +25,18 @@ def superseded(cells: pd.DataFrame, ids: Mapping[Any, Sequence[str]]) -> dict[An
     """
     found: dict[Any, Any] = {}
     for _, group in cells.groupby([*LABELS, "budget_label"], dropna=False):
-        sizes = {number: int(cells.record[number].config.get("examples", 0)) for number in group.index}
+        sizes = {number: len(ids.get(number, ())) or _asked(cells.record[number]) for number in group.index}
         *smaller, largest = sorted(sizes, key=lambda number: sizes[number])
         for number in smaller:
             _check_part(cells, ids, number, largest)
             found[number] = largest
     return found
+
+
+def _asked(record: CellRecord) -> float:
+    """How many examples a cell without any asked for: all of a fixed set are more than any number."""
+    asked = record.config.get("examples")
+    return math.inf if asked is None else int(asked)
 
 
 def _check_part(cells: pd.DataFrame, ids: Mapping[Any, Sequence[str]], small: Any, large: Any) -> None:
@@ -55,7 +63,7 @@ def note(cells: pd.DataFrame, left_out: Mapping[Any, Any]) -> str:
     """One line that says what `superseded` leaves out."""
     small, large = next(iter(left_out.items()))
     records = [cells.record[number] for number in (small, large)]
-    first, kept = (f"{record.name} ({record.config.get('examples', 0)} examples)" for record in records)
+    first, kept = (f"{record.name} ({record.config.get('examples') or 'all'} examples)" for record in records)
     count = "1 cell" if len(left_out) == 1 else f"{len(left_out)} cells"
     which = "" if len(left_out) == 1 else ", the first"
     return f"{count} left out, computed again with more examples{which}: {first}, in favour of {kept}"

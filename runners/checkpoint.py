@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -32,7 +33,7 @@ class Checkpoint:
     """A source whose files are all there and whole, as far as their headers tell.
 
     `config`: the body, stretched by YaRN where that is asked for. `trained_positions`: the window that the model was
-    trained with.
+    trained with. `content_hash`: of everything here that can change a result, also of that window.
     """
 
     source: Source
@@ -73,7 +74,9 @@ def _inspected(text: str) -> Checkpoint:
             config = with_yarn(replace(declared, max_positions=trained), model.yarn)
         except UserError as error:
             raise UserError(f"{source.place}: {error}") from error
-    return Checkpoint(source, tokenizer, config, trained, content_hash(source, tokenizer))
+    content = f"{content_hash(source, tokenizer, config)}:{trained}"
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return Checkpoint(source, tokenizer, config, trained, digest)
 
 
 def _say(text: str) -> None:

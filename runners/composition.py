@@ -12,14 +12,14 @@ from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from mage.errors import UserError
-from runners.refusal import one_line, refuse_bases
+from runners.refusal import choices_of, one_line, refuse_bases
 
 FREE = ("model.chat.", "model.chat=")
 """Overrides of a node without declared fields: the options of a checkpoint's own chat template."""
@@ -154,14 +154,19 @@ def _sweeps(master: DictConfig, loader: ConfigLoader, given: list[str]) -> dict[
     """Return the overrides that each key goes through. The command line wins over hydra.sweeper.params."""
     params = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(params + given)
-    return {override.get_key_element(): _texts(override) for override in parsed}
+    return {override.get_key_element(): _texts(override, loader) for override in parsed}
 
 
-def _texts(override: Override) -> list[str]:
+def _texts(override: Override, loader: ConfigLoader) -> list[str]:
     if not override.is_sweep_override():
         return [str(override.input_line)]
     if not override.is_discrete_sweep():
         raise UserError(f"{override.input_line}: not a list of values. Allowed: a,b, choice(a,b), range(1,5), glob(*).")
+    if isinstance(override.value(), Glob):  # Hydra's own looks at the top of a group only
+        choices = override.value().filter(choices_of(override.key_or_group, loader))
+        if not choices:
+            raise UserError(f"{override.input_line}: matches no choice of {override.key_or_group}.")
+        return [f"{override.get_key_element()}={choice}" for choice in choices]
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 

@@ -23,6 +23,7 @@ def check_feasible(cell: Cell) -> None:
     """Raise `UserError` with one line when `cell` cannot work here, whatever its examples say."""
     spec, layers = diffusion_spec(cell.settings.model), cell.checkpoint.config.num_layers
     check_ids(spec, cell.checkpoint.config)
+    _check_routing(cell)
     cell.decoding.check(spec)
     _check_dense_layers(cell)
     cell.method.for_model(layers, spec.block_size)
@@ -42,6 +43,17 @@ def diffusion_spec(model: ModelSettings) -> DiffusionSpec:
         delete_id=model.delete_id,
         split_id=model.split_id,
     )
+
+
+def _check_routing(cell: Cell) -> None:
+    """A body whose experts are chosen by block is another model under other blocks."""
+    experts = cell.checkpoint.config.experts
+    routed = None if experts is None else experts.block_size
+    if routed is not None and routed != cell.settings.model.block_size:
+        raise UserError(
+            f"model.block_size={cell.settings.model.block_size}: model={cell.labels.model} chooses its experts by "
+            f"blocks of {routed} (config.json or model.body: block_size={routed}). Allowed: {routed}."
+        )
 
 
 def _check_dense_layers(cell: Cell) -> None:

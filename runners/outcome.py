@@ -40,9 +40,11 @@ def show(console: Console, outcomes: Sequence[Outcome]) -> None:
             lines = (outcome.record.error or "").strip().splitlines()
             told = f"failed: {outcome.cell.name}: {outcome.record.status}: {lines[-1] if lines else 'no message'}"
             console.print(escape(told), highlight=False, soft_wrap=True)
-    computed = sum(outcome.computed for outcome in outcomes)
+    failed = sum(outcome.record.status != "done" for outcome in outcomes)
+    computed = sum(outcome.computed and outcome.record.status == "done" for outcome in outcomes)
     folders = sorted({str(outcome.cell.folder.parent) for outcome in outcomes})
-    told = f"{computed} cells computed, {len(outcomes) - computed} were finished before."
+    told = f"{computed} cells computed, {len(outcomes) - computed - failed} were finished before"
+    told += f", {failed} failed." if failed else "."
     console.print(f"{told} Tables and figures: python -m analysis {' '.join(folders)}", highlight=False, soft_wrap=True)
 
 

@@ -22,7 +22,7 @@ def one_line(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) -
     if isinstance(error, MissingConfigException) and error.options:
         path = (error.missing_cfg_file or "").removesuffix(".yaml")
         group, _, choice = path.rpartition("/") if path.startswith("hydra/") else path.partition("/")
-        return unknown_choice(group, choice, _choices(group, loader))
+        return unknown_choice(group, choice, choices_of(group, loader))
     unknown = re.search(r"Could not override '([^']+)'", message)
     if unknown:
         group = unknown[1].split(".")[0]
@@ -43,14 +43,14 @@ def refuse_bases(overrides: Sequence[str], loader: ConfigLoader) -> None:
         group, _, values = override.partition("=")
         for value in values.split(","):
             if value.rpartition("/")[2].startswith("_") and loader.get_group_options(group):
-                raise unknown_choice(group, value, _choices(group, loader))
+                raise unknown_choice(group, value, choices_of(group, loader))
 
 
-def _choices(group: str, loader: ConfigLoader) -> list[str]:
+def choices_of(group: str, loader: ConfigLoader) -> list[str]:
     """Return the choices of a group, those of its folders such as `longbench/qasper` too; a base is no choice."""
     own = [name for name in loader.get_group_options(group) if not name.startswith("_")]
     folders = loader.list_groups(group)
-    return own + [f"{folder}/{name}" for folder in folders for name in _choices(f"{group}/{folder}", loader)]
+    return own + [f"{folder}/{name}" for folder in folders for name in choices_of(f"{group}/{folder}", loader)]
 
 
 def _siblings(field: str, loader: ConfigLoader, overrides: Sequence[str]) -> list[str]:

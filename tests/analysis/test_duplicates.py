@@ -35,6 +35,16 @@ def test_a_larger_cell_that_failed_stands_as_failed(tmp_path: Path) -> None:
     assert list(load([tmp_path]).cells.status) == ["out_of_memory"]
 
 
+def test_all_examples_are_more_than_any_number(tmp_path: Path) -> None:
+    write_answers(tmp_path, "mage", 64, lambda i: True, count=20)
+    write_answers(tmp_path, "mage", 64, lambda i: True, count=30, config={"examples": None})
+    write_answers(tmp_path, "quest", 64, lambda i: True, count=20)
+    write_cell(tmp_path, "quest", 64, [], status="error", error="no", config={"examples": None})
+    results = load([tmp_path])
+    assert len(results.examples) == 30
+    assert dict(zip(results.cells.method, results.cells.status)) == {"mage": "done", "quest": "error"}
+
+
 def test_recall_of_more_examples_replaces_that_of_fewer(tmp_path: Path) -> None:
     for count in (2, 3):
         write_cell(tmp_path, "mage", 64, [recall_result(i) for i in range(count)], runner="recall")

@@ -131,6 +131,14 @@ def test_a_sweep_over_choices_composes_what_single_runs_do() -> None:
     assert together == alone
 
 
+def test_a_glob_reaches_into_the_folders_of_a_group() -> None:
+    swept = compose_sweep(["task=glob(ruler/niah*,exclude=*multi*)", "method=glob(mage*)"], CONF, multirun=True) or []
+    asked = {(config["task"]["name"], config["method"]["name"]) for config in swept}
+    assert asked == {(f"ruler/niah_single_{i}", method) for i in (1, 2, 3) for method in ("mage", "mage_v1")}
+    with pytest.raises(UserError, match="matches no choice of task"):
+        compose_sweep(["task=glob(nothing*)"], CONF, multirun=True)
+
+
 @pytest.mark.parametrize("override", ["model.chat.enable_thinking=false", "model.chat={enable_thinking: false}"])
 def test_options_of_a_chat_template_need_no_plus(override: str) -> None:
     (alone,) = compose_sweep([override], CONF, multirun=False) or []
