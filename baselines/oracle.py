@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mage.method import SELECT_BEFORE, Method, Plan, Selection
-from mage.selection import top_k
+from mage.selection import sizes_of, top_k
 from mage.view import Forward, Reduction, View
 
 
@@ -27,4 +27,5 @@ class Oracle(Method):
 
     def select(self, view: View) -> Selection:
         mass = view.mass(self.reduction)
-        return Selection(top_k(mass, view.budgets, view.lengths), [length / 2 for length in view.lengths])
+        chosen, sizes = top_k(mass, view.budgets, view.lengths), sizes_of(view.budgets, view.lengths)
+        return Selection(chosen, [length / 2 for length in view.lengths], sizes=sizes)

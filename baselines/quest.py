@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mage.budget import Budget
 from mage.method import SELECT_BEFORE, Method, Plan, Selection
-from mage.selection import check_one_page, top_pages
+from mage.selection import check_one_page, page_sizes, top_pages
 from mage.view import Forward, View
 
 
@@ -67,6 +67,7 @@ class Quest(Method):
         return Selection(
             top_pages(bound, self.page_size, view.budgets, view.lengths),
             [-(-length // self.page_size) for length in view.lengths],
+            sizes=page_sizes(self.page_size, view.budgets, view.lengths),
         )
 
     def _bounds(self, view: View) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from mage.method import REUSE, SELECT_BEFORE, Method, Plan, Selection
-from mage.selection import top_k
+from mage.selection import sizes_of, top_k
 from mage.view import Forward, View
 
 
@@ -27,4 +27,5 @@ class Random(Method):
             name = f"{view.request.seed}/{example}/{view.layer}/{view.forward.block}".encode()
             generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name).digest()[:7], "big"))
             scores[row, :, :length] = torch.rand((view.num_kv_heads, length), generator=generator)
-        return Selection(top_k(scores.to(view.keys.device), view.budgets, view.lengths))
+        chosen = top_k(scores.to(view.keys.device), view.budgets, view.lengths)
+        return Selection(chosen, sizes=sizes_of(view.budgets, view.lengths))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ class SnapKV(Method):
     per `query_head`, as the paper.
     """
 
+    lasting: ClassVar[bool] = True
     commit: Literal["dense", "sparse"] = "sparse"
     window: int = 32
     kernel: int = 5
@@ -57,15 +58,19 @@ class SnapKV(Method):
         if "kept" not in view.state:
             view.state["ends"] = [self._end(view, row) for row in range(len(view.lengths))]
             view.state["kept"] = [self._compress(view, row) for row in range(len(view.lengths))]
-            read = [length / 2 for length in view.request.prefilled]  # the window's scores read all keys once
+            # The window's scores read all keys once, where there is more than the budget holds. There the row is
+            # limited from its first block on, alone or in a batch: prefixes outgrow budgets, never the reverse.
+            read = [
+                length / 2 if end > budget else 0.0
+                for length, end, budget in zip(view.request.prefilled, view.state["ends"], view.budgets)
+            ]
         rows = []
         for kept, end, length in zip(view.state["kept"], view.state["ends"], view.lengths):
             later = torch.arange(end, length, device=kept.device).expand(kept.shape[0], -1)
             rows.append(torch.cat((kept, later), 1))
         width = max(row.shape[1] for row in rows)
-        return Selection(
-            torch.stack([F.pad(row, (0, width - row.shape[1]), value=-1) for row in rows]), read, view.state["ends"]
-        )
+        indices = torch.stack([F.pad(row, (0, width - row.shape[1]), value=-1) for row in rows])
+        return Selection(indices, read, view.state["ends"], [row.shape[1] for row in rows])
 
     def _end(self, view: View, row: int) -> int:
         """Return how many prefix entries of a row stand before the end of the observation window."""

@@ -8,7 +8,7 @@ from typing import Self
 from mage.budget import Budget
 from mage.errors import UserError
 from mage.method import EXACT, REUSE, SELECT_AFTER, Method, Plan, Selection
-from mage.selection import check_one_page, top_pages_of
+from mage.selection import check_one_page, page_sizes, top_pages_of
 from mage.view import Forward, View
 
 
@@ -61,4 +61,5 @@ class SparseD(Method):
 
     def select(self, view: View) -> Selection:
         indices = top_pages_of(view.mass(), self.page_size, view.budgets, view.lengths)
-        return Selection(indices, [length / 2 for length in view.lengths])
+        sizes = page_sizes(self.page_size, view.budgets, view.lengths)
+        return Selection(indices, [length / 2 for length in view.lengths], sizes=sizes)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from mage.method import REUSE, SELECT_BEFORE, Method, Plan, Selection
+from mage.selection import sizes_of
 from mage.view import Forward, View
 
 
@@ -31,9 +32,9 @@ class StreamingLLM(Method):
         return SELECT_BEFORE if forward.step == 1 and not forward.commit else REUSE
 
     def select(self, view: View) -> Selection:
-        picks = [min(budget, length) for budget, length in zip(view.budgets, view.lengths)]
+        picks = sizes_of(view.budgets, view.lengths)
         indices = torch.full((len(picks), max(picks)), -1)
         for row, (pick, length) in enumerate(zip(picks, view.lengths)):
             sinks = max(0, min(self.sinks, pick - 1))
             indices[row, :pick] = torch.cat((torch.arange(sinks), torch.arange(length - pick + sinks, length)))
-        return Selection(indices.to(view.keys.device)[:, None].expand(-1, view.num_kv_heads, -1))
+        return Selection(indices.to(view.keys.device)[:, None].expand(-1, view.num_kv_heads, -1), sizes=picks)

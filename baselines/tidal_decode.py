@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from mage.errors import UserError
 from mage.method import REUSE, SELECT_AFTER, Method, Plan, Selection
-from mage.selection import top_k
+from mage.selection import sizes_of, top_k
 from mage.view import Forward, View
 
 CORRECTION_LAYER = 9  # the paper's, for bodies of 32 layers
@@ -60,4 +60,5 @@ class TidalDecode(Method):
         return SELECT_AFTER if chooses else REUSE
 
     def select(self, view: View) -> Selection:
-        return Selection(top_k(view.mass(), view.budgets, view.lengths), [length / 2 for length in view.lengths])
+        chosen, sizes = top_k(view.mass(), view.budgets, view.lengths), sizes_of(view.budgets, view.lengths)
+        return Selection(chosen, [length / 2 for length in view.lengths], sizes=sizes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mage.budget import Budget
 from mage.errors import UserError
 from mage.method import EXACT, REUSE, SELECT_AFTER, Method, Plan, Selection
-from mage.selection import check_one_page, top_k, top_pages_of
+from mage.selection import check_one_page, page_sizes, sizes_of, top_k, top_pages_of
 from mage.view import Denominator, Forward, Reduction, View
 
 
@@ -55,5 +55,7 @@ class Mage(Method):
         mass = view.mass(self.reduction, self.denominator)
         read = [length / 2 for length in view.lengths]  # one more pass over the keys, without the values
         if self.page_size == 1:
-            return Selection(top_k(mass, view.budgets, view.lengths), read)
-        return Selection(top_pages_of(mass, self.page_size, view.budgets, view.lengths), read)
+            chosen, sizes = top_k(mass, view.budgets, view.lengths), sizes_of(view.budgets, view.lengths)
+            return Selection(chosen, read, sizes=sizes)
+        pages = top_pages_of(mass, self.page_size, view.budgets, view.lengths)
+        return Selection(pages, read, sizes=page_sizes(self.page_size, view.budgets, view.lengths))

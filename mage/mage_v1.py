@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mage.errors import UserError
 from mage.method import REUSE, SELECT_AFTER, Method, Plan, Selection
-from mage.selection import first_of, ranking, top_k_mask
+from mage.selection import first_of, ranking, sizes_of, top_k_mask
 from mage.view import Denominator, Forward, View
 
 
@@ -63,10 +63,8 @@ class MageV1(Method):
             for row, budget, low, length in zip(scores, budgets, lowest, lengths)
         ]
         read = [length / 2 for length in lengths]
-        return [
-            Selection(first_of(ranked, [min(row[layer], length) for row, length in zip(shared, lengths)]), read)
-            for layer, (ranked, _) in enumerate(found)
-        ]
+        sizes = [sizes_of([row[layer] for row in shared], lengths) for layer in range(len(views))]
+        return [Selection(first_of(ranked, picks), read, sizes=picks) for (ranked, _), picks in zip(found, sizes)]
 
     def _rank(self, view: View, count: int) -> tuple[Tensor, Tensor]:
         """Return the best `count` entries of a layer, best first `[batch, kv_heads, count]`, and its score `[batch]`.

@@ -50,40 +50,55 @@ class Selection:
     of KV heads, or of query heads when every query head has a set of its own. `metadata_tokens[row]`: what choosing it
     read, per layer and KV head, in token equivalents (a K and a V vector); all keys without values are half the prefix.
     None: nothing. `pools[row]`: the budget counts entries before this one; what follows is kept besides, as by a method
-    that compressed the prompt once. None: the budget counts everything.
+    that compressed the prompt once. None: the budget counts everything. `sizes[row]`: entries of every head, where the
+    method knows them; None: they are counted, which waits for the device.
     """
 
     indices: Tensor
     metadata_tokens: list[float] | None = None
     pools: list[int] | None = None
+    sizes: list[int] | None = None
 
     def check(self, view: View, *, limited: bool) -> None:
-        """Raise `SelectionError` unless the indices keep the contract; the budget of a layer counts when `limited`."""
+        """Raise `SelectionError` unless the indices keep the contract; the budget of a layer counts when `limited`.
+
+        Waits for the device once.
+        """
         indices, heads = self.indices, (view.num_kv_heads, view.queries.shape[1])
         lengths = torch.tensor(view.lengths, device=indices.device)[:, None, None]
         if indices.dim() != 3 or indices.shape[0] != len(view.lengths) or indices.shape[1] not in heads:
             raise SelectionError(f"indices of shape {tuple(indices.shape)}, not [{len(view.lengths)}, {heads[0]}, k]")
-        if bool(((indices < -1) | (indices >= lengths)).any()):
-            raise SelectionError(f"an index outside the prefix of {view.lengths} entries")
         ordered = indices.sort(-1).values
-        if bool(((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)).any()):
+        outside = ((indices < -1) | (indices >= lengths)).flatten(1).any(1)
+        twice = ((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)).flatten(1).any(1)
+        held = (indices >= 0).sum(-1)
+        found = torch.stack((outside, twice, held.amin(1), held.amax(1), self._counted())).tolist()
+        if any(found[0]):
+            raise SelectionError(f"an index outside the prefix of {view.lengths} entries")
+        if any(found[1]):
             raise SelectionError("an index twice in one set")
-        for count, budget in zip(self.counted(), view.budgets):
+        if self.sizes is not None and not self.sizes == found[2] == found[3]:
+            raise SelectionError(f"{found[2]} to {found[3]} entries where it told of {self.sizes}")
+        for count, budget in zip(found[4], view.budgets):
             if limited and count > budget:
                 raise SelectionError(f"{count} entries under a budget of {budget}")
 
     def counted(self) -> list[int]:
         """Return how many entries the budget counts, by batch row: those of the head that has most."""
+        return self._counted().tolist()
+
+    def _counted(self) -> Tensor:
         kept = self.indices >= 0
         if self.pools is not None:
             kept &= self.indices < torch.tensor(self.pools, device=self.indices.device)[:, None, None]
-        return kept.sum(-1).amax(-1).tolist()
+        return kept.sum(-1).amax(-1)
 
 
 def check_average(selections: Sequence[Selection], budgets: list[int]) -> None:
     """Raise `SelectionError` where sets of all sparse layers together exceed `budgets[row]` for each layer."""
+    counts = [selection.counted() for selection in selections]
     for row, budget in enumerate(budgets):
-        total, allowed = sum(selection.counted()[row] for selection in selections), budget * len(selections)
+        total, allowed = sum(count[row] for count in counts), budget * len(selections)
         if total > allowed:
             raise SelectionError(f"{total} entries over {len(selections)} layers under a budget of {allowed}")
 
@@ -99,6 +114,8 @@ class Method(ABC):
     uses_budget: ClassVar[bool] = True  # False: the size of the set is the method's own affair
     # True: the sets of all sparse layers are chosen together by `select_layers`, and the budget is their average.
     across_layers: ClassVar[bool] = False
+    # True: a set serves all later blocks, so that it is chosen in the forward that plans it, needed at once or not.
+    lasting: ClassVar[bool] = False
     dense_layers: int = 0
     commit: Literal["dense", "sparse"] = "dense"
 

@@ -10,6 +10,19 @@ from mage.budget import Budget
 from mage.errors import UserError
 
 
+def sizes_of(budgets: list[int], lengths: list[int]) -> list[int]:
+    """Return how many entries `top_k` picks, by batch row: the same in every head."""
+    return [min(budget, length) for budget, length in zip(budgets, lengths)]
+
+
+def page_sizes(page_size: int, budgets: list[int], lengths: list[int]) -> list[int] | None:
+    """Return how many entries `top_pages` picks, by batch row; None where a head may or may not pick a partial page."""
+    rows = list(zip(budgets, lengths))
+    if any(budget < length and length % page_size for budget, length in rows):
+        return None
+    return [length if budget >= length else budget // page_size * page_size for budget, length in rows]
+
+
 def top_k(scores: Tensor, budgets: list[int], lengths: list[int]) -> Tensor:
     """Return the indices of the highest scores of each row and head.
 
@@ -17,7 +30,7 @@ def top_k(scores: Tensor, budgets: list[int], lengths: list[int]) -> Tensor:
     Returns `[batch, heads, max picks]` in ascending order, so that a gather walks through memory forwards, padded at
     the end of a row with -1.
     """
-    picks = [min(budget, length) for budget, length in zip(budgets, lengths)]
+    picks = sizes_of(budgets, lengths)
     return first_of(ranking(scores, max(picks), lengths), picks)
 
 
@@ -47,10 +60,13 @@ def top_k_mask(scores: Tensor, budgets: list[int], lengths: list[int]) -> Tensor
     bool tensor of that shape. Entries beyond `lengths[r]` never are.
     """
     count = min(max(budgets), scores.shape[-1])
+    valid = torch.arange(scores.shape[-1], device=scores.device) < _by_row(lengths, scores)[..., None]
+    if min(lengths) < scores.shape[-1]:  # a score may be as low as that of padding: zero, where it underflowed
+        scores = scores.masked_fill(~valid, float("-inf"))
     best = scores.topk(count, dim=-1).indices
     wanted = torch.arange(count, device=scores.device) < _by_row(budgets, scores)[..., None]
     mask = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, best, wanted.expand(best.shape))
-    return mask & (torch.arange(scores.shape[-1], device=scores.device) < _by_row(lengths, scores)[..., None])
+    return mask & valid
 
 
 def top_pages_of(mass: Tensor, page_size: int, budgets: list[int], lengths: list[int]) -> Tensor:
@@ -77,6 +93,8 @@ def top_pages(scores: Tensor, page_size: int, budgets: list[int], lengths: list[
     pages = top_k(scores, picks, page_lengths)
     offsets = torch.arange(page_size, device=scores.device)
     tokens = (pages[..., None] * page_size + offsets).masked_fill(pages[..., None] < 0, -1).flatten(-2)
+    if not any(length % page_size for length in lengths):
+        return tokens
     return tokens.masked_fill(tokens >= _by_row(lengths, scores), -1)
 
 
@@ -87,6 +105,8 @@ def check_one_page(budget: Budget, page_size: int) -> None:
 
 
 def _by_row(values: list[int], like: Tensor) -> Tensor:
+    if len(set(values)) == 1:  # filled where it stands: a copy from the host would wait for the device
+        return torch.full((1, 1, 1), values[0], device=like.device)
     return torch.tensor(values, device=like.device)[:, None, None]
 
 

@@ -162,8 +162,9 @@ def _texts(override: Override, loader: ConfigLoader) -> list[str]:
         return [str(override.input_line)]
     if not override.is_discrete_sweep():
         raise UserError(f"{override.input_line}: not a list of values. Allowed: a,b, choice(a,b), range(1,5), glob(*).")
-    if isinstance(override.value(), Glob):  # Hydra's own looks at the top of a group only
-        choices = override.value().filter(choices_of(override.key_or_group, loader))
+    wanted = override.value()
+    if isinstance(wanted, Glob):  # Hydra's own looks at the top of a group only
+        choices = wanted.filter(choices_of(override.key_or_group, loader))
         if not choices:
             raise UserError(f"{override.input_line}: matches no choice of {override.key_or_group}.")
         return [f"{override.get_key_element()}={choice}" for choice in choices]

@@ -23,6 +23,7 @@ def check_feasible(cell: Cell) -> None:
     """Raise `UserError` with one line when `cell` cannot work here, whatever its examples say."""
     spec, layers = diffusion_spec(cell.settings.model), cell.checkpoint.config.num_layers
     check_ids(spec, cell.checkpoint.config)
+    _check_block_size(spec, cell.checkpoint.config.max_positions)
     _check_routing(cell)
     cell.decoding.check(spec)
     _check_dense_layers(cell)
@@ -54,6 +55,11 @@ def _check_routing(cell: Cell) -> None:
             f"model.block_size={cell.settings.model.block_size}: model={cell.labels.model} chooses its experts by "
             f"blocks of {routed} (config.json or model.body: block_size={routed}). Allowed: {routed}."
         )
+
+
+def _check_block_size(spec: DiffusionSpec, positions: int) -> None:
+    if spec.block_size > positions:
+        raise UserError(f"model.block_size={spec.block_size} is out of range. Allowed: 1 to the model's {positions}.")
 
 
 def _check_dense_layers(cell: Cell) -> None:

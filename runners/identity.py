@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 # Fields of the resolved config that cannot change a result. `dense_layers` reaches a method through the method's own
-# field; the fields that say where weights, tokenizer and data come from are replaced by the hash of what lies there, those
-# that say what the body is by the hash of what was understood (`runners.checkpoint`).
+# field; the fields that say where weights, tokenizer and data come from are replaced by the hash of what lies there,
+# those that say what the body is by the hash of what was understood (`runners.checkpoint`).
 IGNORED = (
     "name",
     "output_dir",

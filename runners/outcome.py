@@ -66,4 +66,5 @@ def _show_table(console: Console, outcomes: Sequence[Outcome]) -> None:
         table.add_row(*map(escape, (*outcome.cell.shown, *variants.values(outcome.cell))), *cells)
     console.print(table)
     if truncated:
-        console.print("truncated: prompts that were cut to the model's positions, from the middle of the context.")
+        cut = "to the model's positions or to task.max_prompt_tokens, from the middle of the context."
+        console.print(f"truncated: prompts that were cut {cut}", soft_wrap=True)

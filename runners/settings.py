@@ -47,7 +47,7 @@ class ModelSettings(BaseModel):
     delete_id: int | None = Field(default=None, ge=0)
     split_id: int | None = Field(default=None, ge=0)
     trained_positions: int | None = Field(default=None, ge=1)
-    yarn: float | None = Field(default=None, gt=1)
+    yarn: float | None = Field(default=None, gt=1, allow_inf_nan=False)
     body: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("device")

@@ -21,7 +21,9 @@ class PrefixStore(Protocol):
 
     def view(self, layer: int) -> tuple[Tensor, Tensor]: ...
     def mask(self) -> Tensor | None: ...
-    def write(self, layer: int, keys: Tensor, values: Tensor, starts: list[int]) -> None: ...
+    def write(
+        self, layer: int, keys: Tensor, values: Tensor, starts: list[int], rows: list[bool] | None = None
+    ) -> None: ...
 
 
 # (view, indices of the attended set, or None when the layer attends to everything), before each denoising attention
@@ -48,10 +50,14 @@ class CompactPrefix:
         rows = indices.clamp(min=0)[..., None].expand(-1, -1, -1, keys.shape[-1])
         if share > 1:
             keys, values = keys.repeat_interleave(share, 1), values.repeat_interleave(share, 1)
-        counts = valid.sum(2)  # [batch, heads]
-        reads = (counts.sum(1) / (indices.shape[1] // share)).tolist()
-        mask = None if bool(valid.all()) else valid[:, :, None]
-        return cls(keys.gather(2, rows), values.gather(2, rows), mask, indices, reads, counts.amin(1).tolist())
+        if selection.sizes is not None:
+            counts = [[size] * indices.shape[1] for size in selection.sizes]
+        else:
+            counts = valid.sum(2).tolist()  # the one wait for the device
+        reads = [sum(row) * share / len(row) for row in counts]
+        fewest = [min(row) for row in counts]
+        mask = None if min(fewest) == indices.shape[2] else valid[:, :, None]
+        return cls(keys.gather(2, rows), values.gather(2, rows), mask, indices, reads, fewest)
 
 
 def causal_rows(q: Tensor, num_kv_heads: int) -> Tensor:
@@ -65,7 +71,8 @@ class BlockAttention:
 
     Call `begin` before each forward. Afterwards `reads[row]` and `dense_reads[row]` count the prefix entries that the
     forward read and that a dense one would have read, summed over layers, selection included; `sparse_rows[row]` tells
-    whether any layer attended to less than the whole prefix.
+    whether any layer attended to less than the whole prefix. `selection_spans` are the times of choosing and gathering,
+    `check_spans` those of checking what was chosen, which is no part of any method.
     """
 
     def __init__(
@@ -80,6 +87,7 @@ class BlockAttention:
         self._pending: dict[int, View] = {}  # what a selection was planned on, by layer, until its set is needed
         self._sets: dict[int, Selection] = {}  # by the layer that selected
         self._compact: dict[int, CompactPrefix] = {}  # by the layer that attends
+        self._checked: set[int] = set()  # layers of which a set was checked
 
     def begin(
         self,
@@ -89,13 +97,14 @@ class BlockAttention:
         mark: Callable[[], Any],
         *,
         causal: bool = False,
+        rows: list[bool] | None = None,
     ) -> None:
         """Prepare a forward under the resolved `budgets`, one a row. `mark` tells the time (see `Clock`).
 
         `causal`: a position of the block sees the block only up to itself, as in the commit of a model whose finished
-        tokens are causal; otherwise the block is seen whole.
+        tokens are causal; otherwise the block is seen whole. `rows`: which rows a commit writes (None: all).
         """
-        self._causal = causal
+        self._causal, self._rows = causal, rows
         self._forward, self._budgets, self._prompt_rows, self._mark = forward, budgets, prompt_rows, mark
         self._mask = self._cache.mask()
         lengths = self._cache.lengths
@@ -105,12 +114,14 @@ class BlockAttention:
         if forward.step == 1 and not forward.commit:
             for kept in (self._pending, self._sets, self._compact):
                 kept.clear()  # a set is good for one block
-        # Whether the commit will attend to the sets of before: then every row needs them, however early it is done.
-        self._commit_reuses = self._method.plan(replace(forward, commit=True)) == REUSE
+        # Whether the commit, or another block, will attend to the sets of before: then every row needs them, however
+        # early it is done.
+        self._needs_sets = self._method.lasting or self._method.plan(replace(forward, commit=True)) == REUSE
         self.reads = [0.0] * len(lengths)
         self.dense_reads = [0.0] * len(lengths)
         self.sparse_rows = [False] * len(lengths)
         self.selection_spans: list[tuple[Any, Any]] = []
+        self.check_spans: list[tuple[Any, Any]] = []
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend from the block's `q` `[batch, heads, rows, d]` to the prefix and to its own `k`, `v`."""
@@ -150,10 +161,10 @@ class BlockAttention:
             view.lse_prefix, view.lse_block = lse_prefix, lse_block
             self._pending[layer] = view
         self._count(compact)
-        if self._commit_reuses and layer == self._request.num_layers - 1:
+        if self._needs_sets and layer == self._request.num_layers - 1:
             self._choose(list(self._pending))
         if self._forward.commit:
-            self._cache.write(layer, k, v, self._cache.lengths)
+            self._cache.write(layer, k, v, self._cache.lengths, self._rows)
         return ungroup_rows(merge(prefix, lse_prefix, in_block, lse_block), q.shape[1]).to(q.dtype)
 
     def _plan_of(self, layer: int) -> Plan:
@@ -182,7 +193,20 @@ class BlockAttention:
             return
         began = self._mark()
         selections = method.select_layers(views) if method.across_layers else [method.select(view) for view in views]
-        where = f"layer {layers[0]}"
+        self.selection_spans.append((began, self._mark()))
+        # A check waits for the device. On a CPU every set is checked, elsewhere the first of each layer.
+        if views[0].keys.is_cpu or not self._checked.issuperset(layers):
+            self._check(layers, views, selections)
+        self._sets.update(zip(layers, selections))
+        for layer in [layer for layer in self._compact if method.source_layer(layer) in layers]:
+            del self._compact[layer]
+        for selection in selections:
+            for row, tokens in enumerate(selection.metadata_tokens or []):
+                self.reads[row] += tokens * self._limited[row]
+
+    def _check(self, layers: list[int], views: list[View], selections: list[Selection]) -> None:
+        """Raise `SelectionError` unless the sets of `layers` keep the contract."""
+        method, began, where = self._method, self._mark(), f"layer {layers[0]}"
         try:
             for layer, view, selection in zip(layers, views, selections, strict=True):
                 where = f"layer {layer}"
@@ -192,13 +216,8 @@ class BlockAttention:
                 check_average(selections, self._budgets)
         except SelectionError as error:
             raise SelectionError(f"{type(method).__name__} selected {error} ({where})") from None
-        self._sets.update(zip(layers, selections))
-        for layer in [layer for layer in self._compact if method.source_layer(layer) in layers]:
-            del self._compact[layer]
-        self.selection_spans.append((began, self._mark()))
-        for selection in selections:
-            for row, tokens in enumerate(selection.metadata_tokens or []):
-                self.reads[row] += tokens * self._limited[row]
+        self._checked.update(layers)
+        self.check_spans.append((began, self._mark()))
 
     def _count(self, compact: CompactPrefix | None) -> None:
         for row, length in enumerate(self._cache.lengths):

@@ -10,6 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# Elements of a half-precision operand that are upcast at a time: 64 MiB in float32.
+UPCAST_ELEMENTS = 2**24
+# A product of half-precision tensors with a float32 result: torch 2.8 and later, on a GPU.
+HAS_FLOAT32_PRODUCT = hasattr(torch.ops.aten.bmm, "dtype")
+
 
 def group_rows(x: Tensor, num_kv_heads: int) -> Tensor:
     """Stack the query heads of each KV head: `[batch, heads, n, d]` -> `[batch, kv_heads, group * n, d]`."""
@@ -23,9 +28,28 @@ def ungroup_rows(x: Tensor, num_heads: int) -> Tensor:
     return x.reshape(batch, num_heads, kv_heads * rows // num_heads, head_dim)
 
 
+def float32_product(a: Tensor, b: Tensor) -> Tensor:
+    """Return `a @ b` in float32, `[batch, heads, n, m]` @ `[batch, heads, m, p]`, accumulated and kept in float32.
+
+    The model's dtype is that of `b`. Rounding to it would cost as much as everything else in attention, and scores of
+    float16 would overflow before they are scaled.
+    """
+    if b.dtype.itemsize >= 4:
+        return (a @ b).float()
+    rows, columns = a.flatten(0, 1), b.flatten(0, 1)
+    if b.is_cuda and HAS_FLOAT32_PRODUCT:
+        return torch.bmm(rows.to(b.dtype), columns, out_dtype=torch.float32).unflatten(0, a.shape[:2])
+    out = torch.empty((*rows.shape[:2], columns.shape[2]), dtype=torch.float32, device=b.device)
+    tile = max(1, UPCAST_ELEMENTS // max(1, columns.shape[1] * columns.shape[2]))
+    for low in range(0, rows.shape[0], tile):
+        part = slice(low, low + tile)
+        torch.bmm(rows[part].float(), columns[part].float(), out=out[part])
+    return out.unflatten(0, a.shape[:2])
+
+
 def masked_scores(q: Tensor, k: Tensor, scale: float, mask: Tensor | None) -> Tensor:
     """Return float32 scores `[batch, kv_heads, rows, n]`, minus infinity where `mask` (broadcast to it) is False."""
-    scores = (q @ k.transpose(-1, -2)).float().mul_(scale)
+    scores = float32_product(q, k.transpose(-1, -2)).mul_(scale)
     return scores if mask is None else scores.masked_fill(~mask, float("-inf"))
 
 
@@ -41,10 +65,19 @@ def partial_attention(
     if k.shape[2] == 0:
         return q.new_zeros(q.shape, dtype=torch.float32), q.new_full(q.shape[:3], float("-inf"), dtype=torch.float32)
     scores = masked_scores(q, k, scale, mask)
-    lse = scores.logsumexp(-1)
-    # A row that sees nothing has lse = -inf; shifting by 0 instead keeps its weights at exp(-inf) = 0.
-    weights = (scores - lse.masked_fill(lse == float("-inf"), 0.0)[..., None]).exp()
-    return (weights.to(v.dtype) @ v).float(), lse
+    if v.dtype.itemsize >= 4:
+        lse = scores.logsumexp(-1)
+        # A row that sees nothing has lse = -inf; shifting by 0 instead keeps its weights at exp(-inf) = 0.
+        weights = (scores - lse.masked_fill(lse == float("-inf"), 0.0)[..., None]).exp()
+        return float32_product(weights, v), lse
+    # Weights that may be rounded stand relative to the largest, as in flash attention: that one is exact, and small
+    # ones do not underflow in float16.
+    top = scores.amax(-1, keepdim=True)
+    top = top.masked_fill_(top == float("-inf"), 0.0)
+    weights = scores.sub_(top).exp_()
+    total = weights.sum(-1, keepdim=True)
+    lse = (total.log() + top)[..., 0]
+    return float32_product(weights, v).div_(total.clamp_(min=torch.finfo(total.dtype).tiny)), lse
 
 
 def merge(out_a: Tensor, lse_a: Tensor, out_b: Tensor, lse_b: Tensor) -> Tensor:

@@ -43,16 +43,20 @@ class KVCache:
         lengths = torch.tensor(self.lengths, device=self.keys.device)
         return (torch.arange(self.width, device=self.keys.device) < lengths[:, None])[:, None, None]
 
-    def write(self, layer: int, keys: Tensor, values: Tensor, starts: list[int]) -> None:
-        """Write `[batch, kv_heads, rows, head_dim]` at `starts[row]`. Lengths do not move: call `advance`."""
-        rows = keys.shape[2]
-        if len(set(starts)) == 1:
-            self.keys[layer, :, :, starts[0] : starts[0] + rows] = keys
-            self.values[layer, :, :, starts[0] : starts[0] + rows] = values
+    def write(
+        self, layer: int, keys: Tensor, values: Tensor, starts: list[int], rows: list[bool] | None = None
+    ) -> None:
+        """Write `[batch, kv_heads, entries, head_dim]` at `starts[row]` of the batch rows that `rows` names (None:
+        all). Lengths do not move: call `advance`."""
+        entries = keys.shape[2]
+        if len(set(starts)) == 1 and (rows is None or all(rows)):
+            self.keys[layer, :, :, starts[0] : starts[0] + entries] = keys
+            self.values[layer, :, :, starts[0] : starts[0] + entries] = values
             return
         for row, start in enumerate(starts):
-            self.keys[layer, row, :, start : start + rows] = keys[row]
-            self.values[layer, row, :, start : start + rows] = values[row]
+            if rows is None or rows[row]:
+                self.keys[layer, row, :, start : start + entries] = keys[row]
+                self.values[layer, row, :, start : start + entries] = values[row]
 
     def advance(self, rows: int) -> None:
         """Make `rows` more entries of every row valid."""

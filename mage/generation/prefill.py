@@ -89,6 +89,9 @@ def prefill(
                 last_hidden[row] = hidden[row, length - 1 - start]
     cache.rewind(lengths)
     last_logits = model.body.logits(last_hidden)
+    if not bool(last_logits.isfinite().all()):
+        name = str(dtype).removeprefix("torch.")
+        raise UserError(f"the model's logits are not finite in {name}: damaged weights, or too large for model.dtype.")
     return Prefix(prompts, lengths, max_new_tokens, cache, windows, last_logits, clock.seconds(began, clock.mark()))
 
 

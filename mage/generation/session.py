@@ -33,9 +33,9 @@ class Generation:
 class Denoised:
     """What the denoising steps of a block leave behind.
 
-    `steps`: their number. `logits` `[batch, vocab]`: of the block's last position in the last step. `settled[row]`:
-    the row's last step, and those of other rows behind it, were exact and saw its final tokens, so that the K, V they
-    wrote are those of a commit.
+    `steps`: their number. `settled[row]`: the row's last step was exact and saw its final tokens, so that the K, V it
+    wrote are those of a commit. `logits` `[batch, vocab]`: of the block's last position in the row's last step, where
+    rows may settle.
     """
 
     steps: int
@@ -97,12 +97,17 @@ class Session:
     def _denoise(self, canvas: Canvas, block: int) -> Denoised:
         """Run denoising steps until the decoding policy is done with every row."""
         writing = self._decoding.open(canvas)
-        step, last, settled = 0, None, [False] * len(self._done)
-        while any(active := writing.active().tolist()):
+        step, settled = 0, [False] * len(self._done)
+        last: Tensor | None = None
+        while any(active := (needed := writing.active()).tolist()):
             step += 1
             began = self._clock.mark()
-            logits = self._forward(canvas, Forward(block, step), keep=self._may_settle)
-            last, seen = logits[:, -1], canvas.tokens
+            # What a finished row has written stays: it runs on for the others' sake, alone it would end here.
+            logits = self._forward(canvas, Forward(block, step), keep=active if self._may_settle else None)
+            seen = canvas.tokens
+            if self._may_settle:
+                now = logits[:, -1]
+                last = now if last is None else torch.where(needed.to(now.device)[:, None], now, last)
             if self._model.spec.alignment == "shifted":
                 # Slot 0 is frozen: what stands there now is not its own and is never read.
                 logits = torch.cat((logits[:, :1], logits[:, :-1]), dim=1)
@@ -113,8 +118,8 @@ class Session:
             if self._may_settle:
                 final = (seen == canvas.tokens).all(-1).tolist()
                 for row, kind in enumerate(kinds):
-                    # A finished row is seen again for the others' sake; alone it would end here.
-                    settled[row] = kind == "exact" and (final[row] if active[row] else settled[row])
+                    if active[row]:
+                        settled[row] = kind == "exact" and final[row]
         return Denoised(step, last, settled)
 
     def _close(self, canvas: Canvas) -> None:
@@ -136,42 +141,47 @@ class Session:
     def _commit(self, canvas: Canvas, block: int, denoised: Denoised) -> Tensor:
         """Make the finished block's K, V part of the prefix; return the logits of its last position, `[batch, vocab]`.
 
-        That takes a forward, causal where the model's prefix is, unless every row has settled: in a policy that only
-        fills, each denoising step saw a [MASK] that it then filled.
+        That takes a forward, causal where the model's prefix is, for the rows that have not settled: in a policy that
+        only fills, each denoising step saw a [MASK] that it then filled.
         """
-        logits, size = denoised.logits, self._model.spec.block_size
-        waiting = [not done and not settled for done, settled in zip(self._done, denoised.settled)]
+        logits, settled = denoised.logits, denoised.settled
+        waiting = [not done and not kept for done, kept in zip(self._done, settled)]
         if logits is None or any(waiting):
             began = self._clock.mark()
-            logits = self._forward(canvas, Forward(block, denoised.steps + 1, commit=True))[:, -1]
-            self._cache.advance(size)
+            unsettled = [not kept for kept in settled]
+            committed = self._forward(canvas, Forward(block, denoised.steps + 1, commit=True), keep=unsettled)[:, -1]
             self._account(waiting, ["commit"] * len(waiting), began)
-        else:
-            self._cache.advance(size)
+            if logits is None or all(unsettled):
+                logits = committed
+            else:
+                logits = torch.where(torch.tensor(unsettled, device=logits.device)[:, None], committed, logits)
+        self._cache.advance(self._model.spec.block_size)
         return logits
 
-    def _forward(self, canvas: Canvas, forward: Forward, *, keep: bool = False) -> Tensor:
+    def _forward(self, canvas: Canvas, forward: Forward, *, keep: list[bool] | None) -> Tensor:
         """Run the body over the block and return its logits `[batch, block size, vocab]`.
 
-        `keep`: write the block's K, V behind the prefix, as a commit does, where the next forward overwrites them.
+        `keep`: rows whose K, V of the block are written behind the prefix (None: no row), by a denoising step where
+        the next forward overwrites them.
         """
         lengths = self._cache.lengths
         budgets = lengths if self._budget is None else [self._budget.resolve(length) for length in lengths]
         starts = torch.tensor(lengths, device=canvas.tokens.device)[:, None]
         positions = starts + torch.arange(canvas.tokens.shape[1], device=canvas.tokens.device)
         causal = forward.commit and self._model.spec.causal
-        self._attention.begin(forward, budgets, canvas.prompt, self._clock.mark, causal=causal)
+        self._attention.begin(forward, budgets, canvas.prompt, self._clock.mark, causal=causal, rows=keep)
 
         def attend_and_keep(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            self._cache.write(layer, k, v, lengths)
+            self._cache.write(layer, k, v, lengths, keep)
             return self._attention(layer, q, k, v)
 
-        attend = attend_and_keep if keep else self._attention
+        attend = self._attention if keep is None or forward.commit else attend_and_keep
         return self._model.body.logits(self._model.body.hidden(canvas.tokens, positions, attend))
 
     def _account(self, active: list[bool], kinds: list[str], began: Any) -> None:
         """Book one forward, of a kind for each row, on the rows that needed it."""
         seconds = self._clock.seconds(began, self._clock.mark())
+        seconds -= sum(self._clock.seconds(*span) for span in self._attention.check_spans)
         selection = sum(self._clock.seconds(*span) for span in self._attention.selection_spans)
         rows = sum(active)
         for row, result in enumerate(self._results):

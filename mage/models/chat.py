@@ -1,7 +1,8 @@
 """Chat templates: Jinja rendered as transformers renders it (`utils/chat_template_utils.py`), in a sandbox.
 
 A template comes with a checkpoint, so it is a stranger's code: it runs in Jinja's immutable sandbox, and sees the
-messages, the special tokens and the options of `model.chat`, nothing else.
+messages, the special tokens and the options of `model.chat`, nothing else. Also no clock: a template that asks for the
+day is told `model.chat.date`, so that a prompt is the same on every day.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from mage.errors import UserError
@@ -29,20 +30,26 @@ CHATML = (
 """What the templates of Qwen2.5 and Fast-dLLM v2 say to messages without tools, but for the name in the system turn."""
 
 
+DATE = "2025-01-01"
+"""The day that a template is told where `model.chat.date` does not say another."""
+
+
 class ChatTemplate:
     """A template with the names it may use.
 
     text: the Jinja source. tokens: special tokens by name (`bos_token`). options: `model.chat`, such as
-    `{enable_thinking: false}`. place: the file the text comes from, for messages. Raises `UserError` when the template
-    cannot be parsed or does not render one user message.
+    `{enable_thinking: false}`; `date`, as `"2025-01-01"` (which is the default), is also what `strftime_now` formats.
+    place: the file the text comes from, for messages. Raises `UserError` when the template cannot be parsed or does not
+    render one user message, or for a date that is none.
     """
 
     def __init__(self, text: str, tokens: Mapping[str, str], options: Mapping[str, Any], place: str) -> None:
         self._names = {"tools": None, "documents": None, **tokens, **options}
         self._place = place
         self.digest = hashlib.sha256(json.dumps([text, dict(tokens)], sort_keys=True).encode()).hexdigest()
+        day = _day(options.get("date", DATE))
         try:
-            self._template = _compiled(text)
+            self._template = _compiled(text, day)
         except Exception as error:
             raise UserError(f"{place}: the chat template is broken: {_line(error)}.") from error
         self.render("x")
@@ -56,7 +63,14 @@ class ChatTemplate:
             raise UserError(f"{self._place}: the chat template does not render a message: {_line(error)}.") from error
 
 
-def _compiled(text: str) -> Template:
+def _day(text: object) -> date:
+    try:
+        return date.fromisoformat(str(text))
+    except ValueError as error:
+        raise UserError(f"model.chat.date={text}: not a day. Allowed: YYYY-MM-DD, such as {DATE}.") from error
+
+
+def _compiled(text: str, day: date) -> Template:
     from jinja2 import TemplateError, nodes
     from jinja2.ext import Extension, loopcontrols
     from jinja2.parser import Parser
@@ -82,7 +96,7 @@ def _compiled(text: str) -> Template:
     )
     environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    environment.globals["strftime_now"] = day.strftime
     return environment.from_string(text)
 
 

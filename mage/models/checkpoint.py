@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -97,9 +98,13 @@ def open_local(place: str | Path) -> Source:
     return Folder(location.path)
 
 
-def content_hash(source: Source, tokenizer: Tokenizer) -> str:
-    """Return 16 hex digits that change when the config, the tokenizer or any weight changes."""
-    return hashlib.sha256(f"{source.digest()}:{tokenizer.digest}".encode()).hexdigest()[:16]
+def content_hash(source: Source, tokenizer: Tokenizer, body: BodyConfig) -> str:
+    """Return 16 hex digits that change when the body, the tokenizer or any weight changes.
+
+    The body counts as it was understood: what a config.json says besides, and how it is written, does not.
+    """
+    content = [source.digest(), tokenizer.digest, source.config.get("model_type"), asdict(body)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_ids(spec: DiffusionSpec, config: BodyConfig) -> None:

@@ -108,6 +108,18 @@ class BodyConfig:
     experts: Experts | None = None
 
     def __post_init__(self) -> None:
+        for key, value in {
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.num_layers,
+            "num_attention_heads": self.num_heads,
+            "num_key_value_heads": self.num_kv_heads,
+            "head_dim": self.head_dim,
+            "max_position_embeddings": self.max_positions,
+        }.items():
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"config.json: {key}={value} is out of range. Allowed: a whole number >= 1.")
         if self.num_heads % self.num_kv_heads:
             raise UserError(
                 f"config.json: num_attention_heads={self.num_heads} is not a multiple of "

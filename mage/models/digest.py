@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from contextlib import suppress
 from pathlib import Path
+
+from mage.models.cache import keep, read_kept
 
 LARGE = 256 * 2**20
 _KEPT = "digests.json"
@@ -43,21 +43,13 @@ def _read(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mage-bench"
-
-
 def _kept() -> dict[str, str]:
     try:
-        content = json.loads((_folder() / _KEPT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_kept(_KEPT) or b"{}")
+    except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
 
 
 def _keep(digests: dict[str, str]) -> None:
-    with suppress(OSError):  # nowhere to write: hash again next time
-        _folder().mkdir(parents=True, exist_ok=True)
-        part = _folder() / f"{_KEPT}.{os.getpid()}"
-        part.write_text(json.dumps(digests), encoding="utf-8")
-        part.replace(_folder() / _KEPT)
+    keep(_KEPT, json.dumps(digests).encode())

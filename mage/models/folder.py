@@ -55,7 +55,7 @@ class Folder(Source):
     def digest(self) -> str:
         """See Source."""
         digest = hashlib.sha256()
-        for file in [self.path / "config.json", *weight_files(self.path)]:
+        for file in weight_files(self.path):
             digest.update(f"{file.name}:{file_digest(file)}\n".encode())
         return digest.hexdigest()
 

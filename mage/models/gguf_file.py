@@ -56,7 +56,7 @@ class GGUFFile(Source):
     """One GGUF file. Quantised tensors are dequantised to float32 one by one.
 
     Raises `UserError` that names the file for one that cannot be read, another architecture, a key that is missing, or
-    a scaled rotary embedding.
+    a rotary embedding that is scaled, or partial in a file of `llama`.
     """
 
     config_name: ClassVar[str] = "its metadata"
@@ -125,6 +125,7 @@ class GGUFFile(Source):
             elif needed:
                 raise UserError(f"{self.path}: key {name}.{suffix} is missing.")
         config.setdefault("num_key_value_heads", config["num_attention_heads"])
+        config |= self._rotary(config)
         found = {tensor.name: tensor for tensor in self._reader.tensors}
         if "token_embd.weight" not in found:
             raise UserError(f"{self.path}: tensor token_embd.weight is missing.")
@@ -134,6 +135,21 @@ class GGUFFile(Source):
             config["attention_bias"] = "blk.0.attn_q.bias" in found
             config["mlp_bias"] = "blk.0.ffn_up.bias" in found
         return config
+
+    def _rotary(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """What `rope.dimension_count` says where it is not the size of a head.
+
+        It is refused for `llama`: which rows of a head such a file swapped for the interleaved rotation is not known.
+        """
+        key = f"{self._architecture}.rope.dimension_count"
+        width = self._value(key)
+        head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        if width is None or width == head_dim:
+            return {}
+        if self._architecture == "llama" or not 0 < width < head_dim:
+            allowed = f"{head_dim}" if self._architecture == "llama" else f"even numbers up to {head_dim}"
+            raise UserError(f"{self.path}: {key}={width}: heads have {head_dim} dimensions. Allowed: {allowed}.")
+        return {"partial_rotary_factor": width / head_dim}
 
     def _value(self, name: str) -> Any:
         field = self._reader.fields.get(name)

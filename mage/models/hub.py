@@ -8,6 +8,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from mage.errors import UserError
+from mage.models.folder import INDEX_NAME, SINGLE_NAME, Folder, weight_files
+from mage.models.source import check_source
 
 CHECKPOINT_FILES = ("*.safetensors", "*.json", "*.jinja", "merges.txt")
 TOKENIZER_FILES = ("tokenizer*.json", "vocab.json", "merges.txt", "added_tokens.json", "chat_template*")
@@ -26,11 +28,13 @@ def snapshot(
     """Return the folder in the hub's cache that holds a repository's files, downloaded where they are not there.
 
     A revision that is a whole commit hash and is in the cache needs no network. For any other the hub is asked once;
-    when it does not answer, what the cache holds of the revision serves. say: told one line before a download, and
-    when the cache serves unasked. field: named in messages. Raises `UserError` for a repository that does not exist,
-    is gated, has no safetensors, or cannot be reached.
+    when it does not answer, what the cache holds of the revision serves. What an interrupted download left, or one of
+    the tokenizer alone, serves in neither case. say: told one line before a download, and when the cache serves
+    unasked. field: named in messages. Raises `UserError` for a repository that does not exist, is gated, has no
+    safetensors, or cannot be reached.
     """
-    cached = _cached(name, revision, patterns)
+    found = _cached(name, revision, patterns)
+    cached = found if found is not None and _whole(found, patterns) else None
     if cached is not None and re.fullmatch(r"[0-9a-f]{40}", revision or ""):
         return cached
     at = f"{field}={name}" + (f" at revision {revision}" if revision else "")
@@ -46,8 +50,9 @@ def snapshot(
         if cached is not None:
             say(f"{at}: the hub does not answer ({reason}); the cached commit {cached.name[:8]} is used.")
             return cached
+        held = "no such folder here" if found is None else "the cache holds only a part of it"
         raise UserError(
-            f"{at}: no such folder here, and the hub cannot be reached ({reason}). Download it on a machine with a "
+            f"{at}: {held}, and the hub cannot be reached ({reason}). Download it on a machine with a "
             f"network (hf download {name}) and name the folder."
         ) from error
 
@@ -65,9 +70,9 @@ def _fetched(name: str, revision: str | None, patterns: Sequence[str], at: str, 
     if cached is not None and not missing:
         return cached
     say(f"{at}: downloading {len(missing)} files, {sum(missing) / 1e9:.2f} GB, from the hub (commit {commit[:8]}).")
-    return Path(
+    return Path(  # under the name that was asked for, so that the cache finds it by that name without a network
         huggingface_hub.snapshot_download(
-            name, revision=commit, allow_patterns=list(patterns), ignore_patterns=list(IGNORED_FILES)
+            name, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(IGNORED_FILES)
         )
     )
 
@@ -85,8 +90,24 @@ def _cached(name: str, revision: str | None, patterns: Sequence[str]) -> Path | 
                 local_files_only=True,
             )
         )
-    except Exception:  # not there, not whole, or no valid name; the kinds differ between versions of the library
+    except Exception:  # not there, or no valid name; the kinds differ between versions of the library
         return None
+
+
+def _whole(folder: Path, patterns: Sequence[str]) -> bool:
+    """Whether a snapshot holds all that a model or a tokenizer needs. The library itself cannot always tell."""
+    kinds = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+    has_tokenizer = any(all((folder / file).is_file() for file in files) for files in kinds)
+    if not has_tokenizer or not _wanted("config.json", patterns):
+        return has_tokenizer
+    try:
+        source = Folder(folder)
+        weight_files(folder)
+        if not any((folder / file).is_file() for file in (INDEX_NAME, SINGLE_NAME)):
+            check_source(source)  # shards without an index: only their headers tell whether one is missing
+    except UserError:
+        return False
+    return True
 
 
 def _wanted(file: str, patterns: Sequence[str]) -> bool:

@@ -47,7 +47,7 @@ class Source(ABC):
 
     @abstractmethod
     def digest(self) -> str:
-        """Return hex digits that change with the config and with any weight."""
+        """Return hex digits that change with any weight. What the config says beside them is no part of it."""
 
     @abstractmethod
     def tokenizer(self, options: Mapping[str, Any]) -> Tokenizer:

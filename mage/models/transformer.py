@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -99,9 +100,15 @@ class Decoder(nn.Module):
 
     def __init__(self, config: BodyConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = nn.Embedding.from_pretrained(_normal(config.vocab_size, config.hidden_size), freeze=False)
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+
+
+def _normal(*shape: int) -> Tensor:
+    """Random weights as nn.Embedding starts with. None on `meta`: drawing there imports torch's compiler, a second."""
+    weight = torch.empty(shape)
+    return weight if weight.is_meta else weight.normal_()
 
 
 class Transformer(nn.Module):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mage.models.bpe import QWEN_SPLIT, Special, byte_level_bpe
+from mage.models.cache import keep, read_kept
 from mage.models.chat import CHATML, ChatTemplate
 from mage.models.tokenizer import Tokenizer
 
@@ -71,22 +72,30 @@ def _qwen_pairs() -> tuple[dict[str, int], list[tuple[str, str]], str]:
     """Read the vocabulary and derive its merges; return both and the digest of the file.
 
     A rank is the place of the merge that makes the token. The merge is the pair of tokens that lower-ranked merges
-    leave of it; where just one split of the token gives two tokens of lower rank, it is that one.
+    leave of it; where just one split of the token gives two tokens of lower rank, it is that one. Deriving all takes a
+    second, so that what was derived is kept in the user's cache directory.
     """
     content = QWEN_FILE.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
     ranks: dict[bytes, int] = {}
     for line in content.splitlines():
         coded, number = line.split()
         ranks[base64.b64decode(coded)] = int(number)
-    printable = _printable()
-    text = {token: "".join([printable[value] for value in token]) for token in ranks}
-    merges = []
-    for token, rank in ranks.items():  # in the order of the ranks
-        if len(token) > 1:
-            cut = _cut(token, rank, ranks)
-            merges.append((text[token[:cut]], text[token[cut:]]))
-    vocab = {text[token]: rank for token, rank in ranks.items()}
-    return vocab, merges, hashlib.sha256(content).hexdigest()
+    cuts = _cuts(ranks, f"merges-{digest}")
+    shown = dict(enumerate(_printable()))
+    texts = [token.decode("latin-1").translate(shown) for token in ranks]  # in the order of the ranks
+    merges = [(text[:cut], text[cut:]) for text, cut in zip(texts, cuts) if cut]
+    return dict(zip(texts, ranks.values())), merges, digest
+
+
+def _cuts(ranks: Mapping[bytes, int], name: str) -> bytes:
+    """Return where the merge of each token joins it, 0 for single bytes: kept under `name` behind its SHA-256."""
+    kept = read_kept(name) or b""
+    check, cuts = kept[:32], kept[32:]
+    if hashlib.sha256(cuts).digest() != check:
+        cuts = bytes(_cut(token, rank, ranks) if len(token) > 1 else 0 for token, rank in ranks.items())
+        keep(name, hashlib.sha256(cuts).digest() + cuts)
+    return cuts
 
 
 def _cut(token: bytes, rank: int, ranks: Mapping[bytes, int]) -> int:

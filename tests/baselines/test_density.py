@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from baselines.random import Random
+from baselines.snapkv import SnapKV
 from mage.budget import Budget
 from mage.generation.decoding import Static
 from mage.generation.engine import Engine
@@ -76,6 +77,26 @@ def test_a_row_done_in_its_first_step_pays_as_it_would_alone(model: LanguageMode
     assert together[0].trace.blocks[0].forwards.total() < together[1].trace.blocks[0].forwards.total()
     for row, own in zip(together, alone):
         assert row.tokens == own.tokens and row.trace.density == pytest.approx(own.trace.density)
+
+
+@pytest.mark.parametrize("query_aware", [False, True])
+def test_snapkv_charges_its_compression_where_entries_are_dropped(model: LanguageModel, query_aware: bool) -> None:
+    """A prompt within the budget outgrows it with its answer, alone or beside a row that is compressed at once."""
+    method = SnapKV(window=4, query_aware=query_aware)
+    together, alone = generate(model, method, 12, [9, 40]), generate(model, method, 12, [9])[0]
+    assert len(alone.trace.blocks) > 1 and alone.trace.density == 1.0  # what is committed later is kept
+    assert together[0].trace.density == 1.0 and together[0].tokens == alone.tokens
+    assert together[1].trace.density == generate(model, method, 12, [40])[0].trace.density < 1.0
+
+
+def test_a_set_for_the_whole_generation_is_chosen_where_it_is_planned(model: LanguageModel) -> None:
+    """Seven of the first eight positions are prompt: that row needs no set in its first block, the other row does."""
+    method = SnapKV(window=8, query_aware=True, commit="dense")
+    together = generate(model, method, 8, [71, 64])
+    for row, length in zip(together, (71, 64)):
+        alone = generate(model, method, 8, [length])[0]
+        assert row.tokens == alone.tokens
+        assert [block.reads for block in row.trace.blocks] == [block.reads for block in alone.trace.blocks]
 
 
 def test_a_commit_counts_the_whole_prefix_or_the_set(model: LanguageModel) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mage.errors import UserError
 from mage.mage_v1 import MageV1, layer_budgets
 from mage.method import Selection, SelectionError, check_average
+from mage.selection import top_k_mask
 from mage.view import View
 from tests.baselines.views import SHAPES, best, make_view, naive_rows
 
@@ -80,6 +81,14 @@ def test_a_row_whose_budget_covers_its_prefix_gets_all_of_it() -> None:
         assert [{j for j in head if j >= 0} for head in ours.indices[0].tolist()] == [
             {j for j in head if j >= 0} for head in theirs.indices[0].tolist()
         ]
+
+
+def test_padding_takes_no_place_in_the_union_where_probabilities_underflow() -> None:
+    """One key has all the mass of a row: the others, and the padding behind them, are zero."""
+    probabilities = torch.zeros(2, 1, 2, 64)
+    probabilities[..., 3] = 1.0
+    mask = top_k_mask(probabilities, [4, 4], [5, 64])
+    assert mask.sum(-1).tolist() == [[[4, 4]], [[4, 4]]] and not mask[0, ..., 5:].any() and mask[..., 3].all()
 
 
 scores_of_layers = st.lists(st.floats(1.0, 1e6), min_size=1, max_size=40)

@@ -23,7 +23,9 @@ class RandomPrefix:
             return None
         return (torch.arange(self.width) < torch.tensor(self.lengths)[:, None])[:, None, None]
 
-    def write(self, layer: int, keys: Tensor, values: Tensor, starts: list[int]) -> None:
+    def write(
+        self, layer: int, keys: Tensor, values: Tensor, starts: list[int], rows: list[bool] | None = None
+    ) -> None:
         self.written.append(keys)
 
 

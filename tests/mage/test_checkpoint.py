@@ -16,6 +16,7 @@ from mage.errors import UserError
 from mage.models.checkpoint import content_hash, load_model
 from mage.models.config import with_yarn
 from mage.models.folder import INDEX_NAME, Folder
+from mage.models.source import check_source
 from tests.conftest import prompt, spec, write_checkpoint
 
 
@@ -178,9 +179,15 @@ def test_a_missing_folder_and_wrong_values(folder: Path) -> None:
 def test_content_hash_follows_the_content(folder: Path, tmp_path: Path) -> None:
     def hashed(path: Path) -> str:
         source = Folder(path)
-        return content_hash(source, source.tokenizer({}))
+        return content_hash(source, source.tokenizer({}), check_source(source))
 
     same = write_checkpoint(tmp_path / "again")
     assert hashed(folder) == hashed(same)
+    config = json.loads((same / "config.json").read_text())
+    (same / "config.json").write_text(json.dumps({**config, "transformers_version": "5"}, indent=4))
+    assert hashed(folder) == hashed(same), "layout and surplus keys of config.json change no result"
+    (same / "config.json").write_text(json.dumps({**config, "rope_theta": 5e5}))
+    assert hashed(folder) != hashed(same)
+    (same / "config.json").write_text(json.dumps(config))
     rewrite(same, NORM, torch.full((32,), 0.5))
     assert hashed(folder) != hashed(same)

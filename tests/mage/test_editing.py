@@ -163,6 +163,33 @@ def test_batch_rows_equal_single_runs(model: LanguageModel, budget: int) -> None
         assert alone.trace.forwards == result.trace.forwards
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        SparseD(dense_layers=1, page_size=4, dense_steps=6),
+        Mage(dense_layers=1, select_step=4),
+        Mage(dense_layers=1, refresh_every=3),
+    ],
+    ids=["sparse_d", "mage-step-4", "mage-refresh"],
+)
+def test_a_settled_row_stays_settled_while_others_go_on_sparsely(model: LanguageModel, method: Method) -> None:
+    prompts, limits = [prompt(n, n) for n in (50, 23, 24, 33)], [20, 21, 24, 20]
+    engine = Engine(model, method, Edit(threshold=0.2, editing_threshold=0.3))
+    prefix = engine.prefill(prompts, limits)
+    spared = 0
+    for row, result in enumerate(engine.generate(prefix, Budget(8))):
+        own = engine.prefill([prompts[row]], [limits[row]])
+        alone = engine.generate(own, Budget(8))[0]
+        assert alone.tokens == result.tokens
+        for ours, theirs in zip(alone.trace.blocks, result.trace.blocks, strict=True):
+            assert ours.forwards == theirs.forwards and ours.reads == theirs.reads
+        spared += alone.trace.forwards["commit"] < len(alone.trace.blocks) - 1
+        end = own.lengths[0] + 8 * (len(alone.trace.blocks) - 1)
+        for kept, shared in ((own.cache.keys, prefix.cache.keys), (own.cache.values, prefix.cache.values)):
+            torch.testing.assert_close(kept[:, 0, :, :end], shared[:, row, :, :end], atol=1e-4, rtol=1e-4)
+    assert spared, "the test needs a row that settles"
+
+
 def test_options_out_of_range() -> None:
     with pytest.raises(UserError, match=r"editing_threshold=1\.2"):
         Edit(editing_threshold=1.2)

@@ -22,6 +22,7 @@ from mage.models.bpe import QWEN_SPLIT
 from mage.models.checkpoint import content_hash, load_model
 from mage.models.diffusion import DiffusionSpec
 from mage.models.gguf_file import GGUFFile
+from mage.models.source import check_source
 from mage.models.transformer import Transformer
 from mage.models.vocabulary import _printable
 from tests.mage.test_hub_checkpoints import random_body
@@ -139,6 +140,16 @@ def test_a_file_is_the_checkpoint_it_was_made_from(architecture: str, tied: bool
     assert answer.tokens or answer.stopped
 
 
+@pytest.mark.parametrize(("width", "rotated"), [(6, 6), (8, 8), (16, 16), (None, 16)])
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
+def test_a_part_of_each_head_is_rotated_where_the_file_says_so(
+    architecture: str, width: int | None, rotated: int, tmp_path: Path
+) -> None:
+    told = (lambda writer: None) if width is None else (lambda writer: writer.add_rope_dimension_count(width))
+    write(tmp_path / "m.gguf", architecture, metadata=told)
+    assert load_model(tmp_path / "m.gguf", SPEC).body.config.rotary_width == rotated
+
+
 @pytest.mark.parametrize(
     ("kind", "tolerance"), [(GGMLQuantizationType.F16, 1e-3), (GGMLQuantizationType.Q8_0, 2e-2)], ids=lambda k: str(k)
 )
@@ -174,6 +185,15 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "architecture": ({"name": "gpt2"}, "general.architecture=gpt2 is not known"),
     "key": ({"context": False}, "key qwen3.context_length is missing"),
     "scaling": ({"metadata": lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.YARN)}, "scaling.type=yarn"),
+    "partial llama": (
+        {"architecture": "llama", "metadata": lambda w: w.add_rope_dimension_count(8)},
+        "llama.rope.dimension_count=8: heads have 16 dimensions. Allowed: 16.",
+    ),
+    "wider": (
+        {"metadata": lambda w: w.add_rope_dimension_count(32)},
+        "qwen3.rope.dimension_count=32: heads have 16 dimensions. Allowed: even numbers up to 16.",
+    ),
+    "odd": ({"metadata": lambda w: w.add_rope_dimension_count(7)}, "7 rotary dimensions of head_dim=16"),
     "missing": ({"change": drop("blk.1.attn_q.weight")}, "tensor blk.1.attn_q.weight is missing"),
     "embedding": ({"change": drop("token_embd.weight")}, "tensor token_embd.weight is missing"),
     "surplus": (
@@ -213,6 +233,6 @@ def test_the_hash_follows_the_weights(tmp_path: Path) -> None:
     def hashed(name: str, **changes: Any) -> str:
         write(tmp_path / name, **changes)
         source = GGUFFile(tmp_path / name)
-        return content_hash(source, source.tokenizer({}))
+        return content_hash(source, source.tokenizer({}), check_source(source))
 
     assert hashed("a.gguf") == hashed("b.gguf") != hashed("c.gguf", quantised=GGMLQuantizationType.F16)

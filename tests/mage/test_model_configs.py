@@ -39,7 +39,7 @@ def test_every_promised_checkpoint_has_a_file() -> None:
         *("sdar_30b_a3b", "sdar_30b_a3b_sci", "trado_4b", "trado_8b", "trado_8b_thinking"),
         *("fast_dllm_v2_1_5b", "fast_dllm_v2_7b", "llada2_0_mini", "llada2_1_mini", "llada2_2_mini"),
         *("efficient_dlm_4b", "efficient_dlm_8b"),
-        *("nemotron_diffusion_3b", "nemotron_diffusion_8b", "nemotron_diffusion_14b"),
+        *("nemotron_diffusion_3b", "nemotron_diffusion_8b", "nemotron_diffusion_14b", "smollm2_135m"),
     }
 
 

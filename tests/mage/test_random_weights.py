@@ -60,6 +60,10 @@ def test_the_digest_follows_the_body() -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_a_key_that_nothing_reads_changes_no_digest() -> None:
+    assert RandomWeights(config("qwen3", torch_dtype="bfloat16")).digest() == RandomWeights(config("qwen3")).digest()
+
+
 def test_a_body_without_keys_is_refused() -> None:
     with pytest.raises(UserError, match=r"model\.weights=random: model\.body is empty"):
         open_source("random")

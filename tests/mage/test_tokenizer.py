@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from mage.errors import UserError
 from mage.models import vocabulary
 from mage.models.bpe import QWEN_SPLIT
-from mage.models.chat import ChatTemplate
 from mage.models.opening import open_tokenizer
 from mage.models.random_weights import RandomWeights
 from mage.models.tokenizer import Tokenizer
@@ -84,6 +83,41 @@ def test_every_token_of_qwen_is_what_its_merges_make(qwen: Tokenizer, ranks: dic
     assert len(vocab) == 151643 and len(merges) == 151643 - 256
     assert all(vocab[a] < rank > vocab[b] for (a, b), rank in zip(merges, range(256, 151643)))
     assert [vocab[a + b] for a, b in merges] == list(range(256, 151643))
+
+
+@pytest.fixture
+def derived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The tokens whose merge was derived, of a vocabulary of 300, read anew with a cache of its own."""
+    found: list[bytes] = []
+    cut = vocabulary._cut
+    few = tmp_path / "few.tiktoken"
+    few.write_bytes(b"".join(vocabulary.QWEN_FILE.read_bytes().splitlines(keepends=True)[:300]))
+    monkeypatch.setattr(vocabulary, "QWEN_FILE", few)
+    monkeypatch.setattr(vocabulary, "_cut", lambda token, *rest: found.append(token) or cut(token, *rest))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return found
+
+
+def test_merges_are_derived_once_and_again_when_what_is_kept_is_damaged(derived: list[bytes], tmp_path: Path) -> None:
+    first = vocabulary._qwen_pairs.__wrapped__()
+    assert len(derived) == 300 - 256
+    assert vocabulary._qwen_pairs.__wrapped__() == first and len(derived) == 300 - 256
+    (kept,) = (tmp_path / "cache" / "mage-bench").iterdir()
+    for damaged in (kept.read_bytes()[:-1], kept.read_bytes() + b"1", b""):
+        kept.write_bytes(damaged)
+        derived.clear()
+        assert vocabulary._qwen_pairs.__wrapped__() == first and len(derived) == 300 - 256
+    vocabulary.QWEN_FILE.write_bytes(b"".join(vocabulary.QWEN_FILE.read_bytes().splitlines(keepends=True)[:290]))
+    derived.clear()
+    assert len(vocabulary._qwen_pairs.__wrapped__()[1]) == len(derived) == 290 - 256, "another file, other merges"
+
+
+def test_merges_are_derived_where_nothing_can_be_kept(
+    derived: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert len(vocabulary._qwen_pairs.__wrapped__()[1]) == 300 - 256
 
 
 @pytest.mark.parametrize("mask_id", [151662, 151665, 151669, 156895])
@@ -182,29 +216,6 @@ def test_damaged_files_are_named_in_one_line(tmp_path: Path, file: str, content:
         read_tokenizer(pieces(tmp_path, **{file: content}), {})
     told = str(caught.value)
     assert words in told and str(tmp_path) in told and "\n" not in told
-
-
-THINKING = (
-    "{%- for message in messages %}\n    {%- if loop.first and bos_token is defined %}{{ bos_token }}{% endif %}\n"
-    "    <{{ message.role }}>{{ message['content'] | trim }}{{ eos_token }}\n"
-    "    {%- if tools is none %}{% continue %}{% endif %}\n{%- endfor %}\n"
-    "{%- if add_generation_prompt %}<assistant>{% endif %}"
-    "{%- if enable_thinking is defined and enable_thinking is false %}<think></think>{% endif %}"
-    "{% generation %}{{ [1, 'é'] | tojson }}{% endgeneration %}{{ strftime_now('%Y') | length }}"
-)
-
-
-@pytest.mark.parametrize("options", [{}, {"enable_thinking": False}, {"enable_thinking": True}], ids=str)
-def test_templates_render_as_transformers_renders_them(options: dict[str, Any]) -> None:
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    chat = [{"role": "user", "content": " Hi <b> "}]
-    tokens = {"bos_token": "<s>", "eos_token": "</s>"}
-    (expected,), _ = render_jinja_template(
-        [chat], chat_template=THINKING, add_generation_prompt=True, **tokens, **options
-    )
-    assert ChatTemplate(THINKING, tokens, options, "here").render(" Hi <b> ") == expected
-    assert ("<think></think>" in expected) == (options.get("enable_thinking") is False)
 
 
 def test_the_jinja_file_wins_and_special_tokens_are_known(tmp_path: Path) -> None:

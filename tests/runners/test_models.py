@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from mage.errors import UserError
 from run import CONF, main
 from runners.cell import Cell, read_cell
 from runners.command import command_line
 from runners.composition import compose_sweep
+from runners.feasibility import check_feasible
 from tests.runners.conftest import records
 
 MODELS = sorted(
@@ -103,6 +105,8 @@ def test_a_task_of_unknown_length_may_fill_all_positions() -> None:
         "model.body.num_hidden_layers=3",
         "model.yarn=2",
         "model.tokenizer=bytes",
+        "model.trained_positions=2048",
+        "model.body.rope_theta=5e5",
         "model.chat={a: 1}",
         "model.anchored=true",
     ],
@@ -111,6 +115,35 @@ def test_what_makes_another_model_makes_another_identity(override: str) -> None:
     changed = override.replace("model.chat={a: 1}", "+model.chat.a=1")
     changes = [changed, *(["model.mask_id=300", "model.stop_ids=[301]"] if "bytes" in override else [])]
     assert cell(*changes).identity != cell(*changes[1:]).identity
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["model.trained_positions=null", "model.trained_positions=32768", "+model.body.torch_dtype=bfloat16"],
+)
+def test_how_the_same_body_is_written_is_no_part_of_its_identity(override: str) -> None:
+    assert cell(override).identity == cell().identity
+
+
+def test_the_window_that_yarn_stretches_is_part_of_the_identity() -> None:
+    assert cell("model.yarn=2").identity == cell("model.yarn=2", "model.trained_positions=null").identity
+    assert cell("model.yarn=2").identity != cell("model.yarn=2", "model.trained_positions=2048").identity
+
+
+def test_the_day_of_the_chat_is_part_of_the_identity() -> None:
+    assert cell("+model.chat.date=2026-03-09").identity != cell().identity
+
+
+def test_experts_that_are_chosen_by_block_need_blocks_of_that_size() -> None:
+    def routed(*overrides: str) -> Cell:
+        fixed = [*shrunk("llada2_2_mini"), "task=niah", "method=dense"]
+        configs = compose_sweep([*fixed, *overrides], CONF, multirun=False)
+        return read_cell((configs or [])[0])
+
+    check_feasible(routed())
+    check_feasible(routed("model.block_size=16", "model.body.block_size=16"))
+    with pytest.raises(UserError, match=r"model\.block_size=16: .* block_size=32\)\. Allowed: 32\.$"):
+        check_feasible(routed("model.block_size=16"))
 
 
 def test_where_a_model_comes_from_is_no_part_of_its_identity() -> None:

@@ -35,8 +35,11 @@ def rope_section(config: HubConfig) -> dict[str, Any]:
 
 
 def rope_theta(config: HubConfig) -> float:
-    """Return theta, from the section or from the key `rope_theta`; 10000 where neither says it."""
-    return float(rope_section(config).get("rope_theta") or config.get("rope_theta") or 10000.0)
+    """Return theta, from the section or from the key `rope_theta`. Only of Llama a default is published: 10000."""
+    theta = rope_section(config).get("rope_theta") or config.get("rope_theta")
+    if theta is None and config.get("model_type") != "llama":
+        raise UserError("config.json: key rope_theta is missing.")
+    return float(theta or 10000.0)
 
 
 def rotary_dim(config: HubConfig, head_dim: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from mage.errors import unknown_choice
@@ -55,9 +56,15 @@ def body_config(config: HubConfig) -> BodyConfig:
 def hub_layout(config: HubConfig, body: BodyConfig) -> Layout:
     """Return every tensor name of the hub's files, with its shape and the places in `body` it fills.
 
-    config: the contents of config.json, from which `body` was made. Raises `UserError` for an unknown family.
+    config: the contents of config.json, from which `body` was made. The same object for the same body: not to be
+    changed. Raises `UserError` for an unknown family.
     """
-    return _family(config).layout(body)
+    return _layout(_family(config), body)
+
+
+@lru_cache(maxsize=4)  # 18 thousand tensors of a mixture of experts take a while, and are asked for again and again
+def _layout(family: Family, body: BodyConfig) -> Layout:
+    return family.layout(body)
 
 
 def _family(config: HubConfig) -> Family:
