@@ -60,7 +60,8 @@ def _suite_sections(suite: Suite, chosen: Measure | None, folder: Path) -> list[
     for part, own in enumerate(_parts(suite), start=1):
         tasks.figures += captioned(
             accuracy_by_budget(own, chosen, folder, f"accuracy-{name}-tasks-{part}"),
-            "Accuracy of each task against the KV budget, with 95 % intervals.",
+            "Accuracy of each task against the KV budget, with 95 % intervals. In panels of one measure a point is as "
+            "high, wherever the axis begins.",
         )
     density = Section(f"{suite.full_name}, KV entries really read: {_told(suite.place)}")
     average = summary[summary.task == summary.task.iloc[0]]

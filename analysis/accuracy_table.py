@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from analysis.caption import closing, decoding_of, where
+from analysis.caption import closing, counted, decoding_of, example_counts, where
 from analysis.comparison import Key
 from analysis.measure import Measure, measure_name, measure_of
 from analysis.ordering import budget_order, method_order
@@ -47,8 +47,6 @@ def accuracy_table(name: str, setting: Key, points: pd.DataFrame, chosen: Measur
 def accuracy_caption(setting: Key, points: pd.DataFrame, score: Measure) -> str:
     """What the table holds, and how it was measured."""
     model, task, _, question = setting
-    sizes = sorted({int(n) for n in points.n.dropna()}) if "n" in points else []
-    count = " to ".join(str(n) for n in ([sizes[0], sizes[-1]] if len(sizes) > 1 else sizes)) or "no"
     named = points.dropna(subset=["dense_layers"]).groupby("dense_layers").method.unique()
     layers = "; ".join(f"{layers:g} in {', '.join(method_order(methods))}" for layers, methods in named.items())
     what = measure_name(points, score)
@@ -56,8 +54,8 @@ def accuracy_caption(setting: Key, points: pd.DataFrame, score: Measure) -> str:
     return (
         f"{task}, model {model}, by KV budget in tokens or in % of the prefix: {what} in %, in brackets the 95 % "
         f"interval of the paired difference to dense in points; {MARK} {mark}; {HOLE} no result. "
-        f"{count} examples a cell, decoding {decoding_of(points)}, question {where(question)}, dense layers: "
-        f"{layers or 'not recorded'}.{_pairing(sizes)}{closing(points)}"
+        f"{counted(points)} a cell, decoding {decoding_of(points)}, question {where(question)}, dense layers: "
+        f"{layers or 'not recorded'}.{_pairing(example_counts(points))}{closing(points)}"
     )
 
 
@@ -74,9 +72,10 @@ def _accuracy(point: pd.Series, score: str) -> str:
     if math.isnan(point.get(f"{score}_difference", math.nan)):
         return mean
     low, high = point[f"{score}_difference_low"], point[f"{score}_difference_high"]
+    interval = interval_text(low, high)
     # With few discordant pairs the bootstrap excludes zero too readily; for a binary score the exact test decides.
     marked = point.mcnemar_p < LEVEL if score == "exact" else low > 0 or high < 0
-    return f"{mean} {interval_text(low, high)}{MARK if marked else ''}"
+    return f"{mean}{' ' if interval else ''}{interval}{MARK if marked else ''}"
 
 
 def _with_interval(name: str) -> list[str]:

@@ -34,6 +34,8 @@ RULER = {
     "aggregation": ("cwe", "fwe"),
     "question answering": ("qa_1", "qa_2"),
 }
+MACRO = frozenset({"longbench", "longbench_e"})
+"""Benchmarks whose overall score is the mean of the means of their categories (LongBench's Overall), not of tasks."""
 SUITES = {"longbench": LONGBENCH, "longbench_e": LONGBENCH_E, "longbench_v2": {}, "ruler": RULER}
 
 

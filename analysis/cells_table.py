@@ -44,7 +44,7 @@ def _cells_row(point: pd.Series, chosen: Measure | None) -> dict[str, str]:
     difference = HOLE
     if done and not pd.isna(point.get(f"{measure}_difference")):
         interval = interval_text(point[f"{measure}_difference_low"], point[f"{measure}_difference_high"])
-        difference = f"{signed(point[f'{measure}_difference'])} {interval}"
+        difference = f"{signed(point[f'{measure}_difference'])} {interval}".rstrip()
     return {
         "task": point.task,
         "question": point.question,

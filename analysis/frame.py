@@ -145,6 +145,7 @@ def _cell_row(record: CellRecord, folder: Path) -> dict[str, Any]:
         "budget_unit": budget_unit(record.labels.budget),
         "budget_label": budget_label(record.labels.budget),
         "dense_layers": method.get("dense_layers") if isinstance(method, dict) else None,
+        "query_aware": method.get("query_aware") if isinstance(method, dict) else None,
         "decoding_options": _options(decoding) if isinstance(decoding, dict) else "",
         "status": record.status,
         "error": record.error,

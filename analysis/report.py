@@ -20,6 +20,7 @@ from analysis.measure import Measure
 from analysis.ordering import method_order
 from analysis.samples import samples_table
 from analysis.section import Section, captioned, slug
+from analysis.statistics import FEWEST
 from analysis.table import Table
 
 LONG = 40
@@ -63,19 +64,24 @@ def _overview(results: Results) -> Section:
     torch = sorted({e.packages.get("torch", "unknown") for e in environments})
     ran = Conditions.of(environments)
     lines = [
-        f"{len(records)} cells: {status}. {len(results.examples)} answered examples.",
+        f"{_count(len(records), 'cell')}: {status}. {_count(len(results.examples), 'answer')}.",
         f"Code: {', '.join(commits)}. Device: {', '.join(ran.devices)}. Threads: {', '.join(map(str, ran.threads))}. "
         f"torch {', '.join(torch)}.",
         *filter(None, [ran.warning]),
         f"Run from {min(e.started for e in environments)} to {max(e.finished for e in environments)}.",
         "Intervals are 95 % percentile bootstrap intervals over examples, 10,000 resamples; differences to dense are "
-        "paired by example. Where all examples of a cell agree the interval has no width: n flawless examples still "
-        "allow an error rate of about 3/n.",
+        "paired by example. An example that several seeds ask counts once, with the mean of its answers; of fewer than "
+        f"{FEWEST} examples there is no interval. Where all examples of a cell agree the interval has no width: n "
+        "flawless examples still allow an error rate of about 3/n.",
     ]
     lines += [*warnings(results.cells), *(f"{note}." for note in results.notes)]
     if results.unfinished:
         lines.append(f"Not finished and left out ({len(results.unfinished)}): {', '.join(results.unfinished)}.")
     return Section("What was run", lines)
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit if number == 1 else unit + 's'}"
 
 
 def _order_section(comparison: Comparison, chosen: Measure | None) -> Section:

@@ -20,11 +20,13 @@ Floats = NDArray[np.float64]
 RESAMPLES = 10_000
 SEED = 20_260_000
 CHUNK = 1_000
+FEWEST = 5
+"""Examples below which there is no interval: resamples of one example are that example, again and again."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its bootstrap interval, in the unit of the values."""
+    """A mean with its bootstrap interval, in the unit of the values. Of fewer than FEWEST values the ends are NaN."""
 
     mean: float
     low: float
@@ -56,7 +58,10 @@ def bootstrap_interval(
     """
     if values.size == 0:
         raise ValueError("a bootstrap interval needs at least one value")
-    return _percentiles(float(values.mean()), _resampled_means(values, resamples, seed), confidence)
+    mean = float(values.mean())
+    if values.size < FEWEST:
+        return Interval(mean, math.nan, math.nan)
+    return _percentiles(mean, _resampled_means(values, resamples, seed), confidence)
 
 
 def _resampled_means(values: Floats, resamples: int, seed: int) -> Floats:
@@ -74,10 +79,11 @@ def _percentiles(mean: float, means: Floats, confidence: float) -> Interval:
 
 @dataclass(frozen=True)
 class Stratum:
-    """The mean of the examples of one task, and the means of its resamples [resamples]."""
+    """The mean of the `size` examples of one task, and the means of its resamples [resamples]."""
 
     mean: float
     resampled: Floats
+    size: int
 
 
 def stratum(values: Floats, name: str, *, resamples: int = RESAMPLES, seed: int = SEED) -> Stratum:
@@ -88,16 +94,21 @@ def stratum(values: Floats, name: str, *, resamples: int = RESAMPLES, seed: int 
     if values.size == 0:
         raise ValueError("a stratum needs at least one value")
     own = seed + zlib.crc32(name.encode())
-    return Stratum(float(values.mean()), _resampled_means(values, resamples, own))
+    return Stratum(float(values.mean()), _resampled_means(values, resamples, own), values.size)
 
 
-def mean_of_means(strata: Sequence[Stratum], *, confidence: float = 0.95) -> Interval:
-    """The mean of the means of several tasks, each weighing the same, with its percentile bootstrap interval.
+def mean_of_means(
+    strata: Sequence[Stratum], weights: Sequence[float] | None = None, *, confidence: float = 0.95
+) -> Interval:
+    """The mean of the means of several tasks with its percentile bootstrap interval.
 
-    Examples are resampled within each task: the tasks are those of the benchmark, not drawn from many.
+    Each task weighs the same where there are no `weights`. Examples are resampled within each task: the tasks are those
+    of the benchmark, not drawn from many. There is no interval when any task has fewer than FEWEST examples.
     """
-    means = np.mean([s.resampled for s in strata], axis=0)
-    return _percentiles(sum(s.mean for s in strata) / len(strata), means, confidence)
+    mean = float(np.average([s.mean for s in strata], weights=weights))
+    if min(s.size for s in strata) < FEWEST:
+        return Interval(mean, math.nan, math.nan)
+    return _percentiles(mean, np.average([s.resampled for s in strata], axis=0, weights=weights), confidence)
 
 
 def paired_values(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[Floats, Floats]:
@@ -125,7 +136,9 @@ def paired_difference(
 def mcnemar_exact(values: Mapping[str, float], baseline: Mapping[str, float]) -> float:
     """Two-sided exact McNemar p of two binary outcomes (0 or 1) paired by id.
 
-    Only the discordant pairs count; under the hypothesis each falls on either side with probability one half.
+    Only the discordant pairs count; under the hypothesis each falls on either side with probability one half. Of an
+    example asked under several seeds the values are shares: the pair counts once, by the sign of its difference. This
+    is the exact sign test, whose case of binary outcomes is McNemar's.
     """
     ours, theirs = paired_values(values, baseline)
     gained, lost = int(np.sum(ours > theirs)), int(np.sum(ours < theirs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.categories import categories_of, official_order
+from analysis.categories import MACRO, categories_of, official_order
 from analysis.comparison import BASELINE, METRICS, SCORES, SETTING, Comparison, ExampleLabels, Key, common_values
 from analysis.marks import marked
 from analysis.measure import Measure, measure_of
 from analysis.ordering import budget_order, method_order
+from analysis.pooling import by_example
 from analysis.statistics import Interval, Stratum, mean_of_means, stratum
 
 PLACE = ["model", "decoding", "question"]
@@ -70,6 +71,17 @@ class Suite:
         found = categories_of(self.name, members)
         return {category: [members[m] for m in names] for category, names in found.items()}
 
+    @cached_property
+    def macro(self) -> dict[str, float]:
+        """The weight of each task in the benchmark's overall score, the mean of the means of its categories.
+
+        Empty where it is the mean of the tasks, or where a task stands outside the categories that are whole.
+        """
+        groups = list(self.categories.values())
+        if self.name not in MACRO or len(groups) < 2 or {t for tasks in groups for t in tasks} != set(self.tasks):
+            return {}
+        return {task: 1 / len(groups) / len(tasks) for tasks in groups for task in tasks}
+
     @property
     def full_name(self) -> str:
         """Name, variant, and the marks of any of its tasks."""
@@ -87,20 +99,27 @@ class Suite:
         found = own.status[(own.task == task) & (own.method == method) & (own.budget_label == budget)]
         return str(found.iloc[0]) if len(found) else ""
 
-    def mean(self, row: Row, tasks: Sequence[str], keep: Callable[[dict[str, Any]], bool] | None = None) -> Cell | None:
-        """The mean of the means of `tasks`, each weighing the same; None when any of them has no result.
+    def mean(
+        self,
+        row: Row,
+        tasks: Sequence[str],
+        keep: Callable[[dict[str, Any]], bool] | None = None,
+        weights: Mapping[str, float] | None = None,
+    ) -> Cell | None:
+        """The mean of the means of `tasks`; None when any of them has no result.
 
-        `keep` chooses examples by their labels.
+        `keep` chooses examples by their labels. `weights` are those of the tasks; without them all weigh the same.
         """
         points = [(*self.setting(task), *row) for task in tasks]
         values = self.comparison.values
         if not points or any(point not in values for point in points):
             return None
-        ours = [self._stratum(point, False, keep) for point in points]
+        shares = [weights[task] for task in tasks] if weights else None
+        ours = mean_of_means([self._stratum(point, False, keep) for point in points], shares)
         bases = [(*self.setting(task), BASELINE, "") for task in tasks]
         if row == (BASELINE, "") or any(base not in values for base in bases):
-            return Cell(mean_of_means(ours), None)
-        return Cell(mean_of_means(ours), mean_of_means([self._stratum(point, True, keep) for point in points]))
+            return Cell(ours, None)
+        return Cell(ours, mean_of_means([self._stratum(point, True, keep) for point in points], shares))
 
     @cached_property
     def _strata(self) -> dict[tuple[Key, bool], Stratum]:
@@ -117,7 +136,7 @@ class Suite:
             first, second = common_values(point, dense, self.comparison.values)
             value = {i: v - second[measure][i] for i, v in first[measure].items()}
         else:
-            value = self.comparison.values[point][measure]
+            value = by_example(self.comparison.values[point][measure])
         kept = sorted(i for i in value if keep is None or keep(labels[i]))
         found = stratum(np.array([value[i] for i in kept], dtype=np.float64), task)
         if keep is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.caption import decoding_of, where
+from analysis.caption import counted, decoding_of, few, outside_budget, pooled, where
 from analysis.marks import warnings
 from analysis.suite import AVERAGE, Cell, Row, Suite
 from analysis.table import HOLE, MARK, Table
@@ -33,6 +33,8 @@ def suite_table(suite: Suite, name: str) -> Table:
         metrics.setdefault(measure, []).append(heads[task])
     told = "; ".join(f"{metric}: {', '.join(tasks)}" for metric, tasks in metrics.items())
     what = f"Columns: the mean of each task x 100 ({told}). Average: over the {len(heads)} tasks, all weighing alike"
+    if suite.macro:
+        what += ", which is not the macro-average over categories (Overall) that the table of categories has"
     columns = {heads[task]: {row: _text(suite.mean(row, [task])) for row in suite.rows} for task in heads}
     return _table(suite, name, columns, what)
 
@@ -46,8 +48,11 @@ def category_table(suite: Suite, name: str) -> Table | None:
         for category, tasks in suite.categories.items()
     }
     sizes = ", ".join(f"{category}: {len(tasks)}" for category, tasks in suite.categories.items())
-    what = f"Columns: means over the tasks of a category ({sizes}) x 100. Average: over all {len(suite.tasks)} tasks"
-    return _table(suite, name, columns, what)
+    average = f"over all {len(suite.tasks)} tasks, all weighing alike"
+    if suite.macro:
+        average = f"the macro-average over the {len(columns)} categories (Overall), not over tasks"
+    what = f"Columns: means over the tasks of a category ({sizes}) x 100. Average: {average}"
+    return _table(suite, name, columns, what, suite.macro)
 
 
 def split_table(suite: Suite, name: str, label: str) -> Table | None:
@@ -77,12 +82,19 @@ def _holder(label: str, value: Any) -> Any:
     return lambda labels: labels[label] == value
 
 
-def _table(suite: Suite, name: str, columns: Mapping[str, Mapping[Row, str]], what: str) -> Table:
+def _table(
+    suite: Suite,
+    name: str,
+    columns: Mapping[str, Mapping[Row, str]],
+    what: str,
+    weights: Mapping[str, float] | None = None,
+) -> Table:
+    """`weights` of the tasks in the average; without them all weigh the same."""
     texts: list[dict[str, str]] = []
     numbers: list[dict[str, Any]] = []
     for row in suite.rows:
         method, budget = row
-        cell = suite.mean(row, suite.tasks)
+        cell = suite.mean(row, suite.tasks, weights=weights)
         head = {"method": method, "budget": budget or FULL}
         shown = {column: cells[row] for column, cells in columns.items()}
         texts.append({**head, **shown, AVERAGE: _text(cell), "difference to dense": _difference(cell)})
@@ -107,7 +119,8 @@ def _difference(cell: Cell | None) -> str:
     if cell is None or cell.difference is None:
         return HOLE
     mean, low, high = (100 * v for v in (cell.difference.mean, cell.difference.low, cell.difference.high))
-    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]{_mark(cell)}"
+    interval = "" if math.isnan(low) else f" [{low:+.2f}, {high:+.2f}]"
+    return f"{mean:+.2f}{interval}{_mark(cell)}"
 
 
 def _numbers(cell: Cell | None) -> dict[str, float]:
@@ -122,15 +135,13 @@ def _numbers(cell: Cell | None) -> dict[str, float]:
 def _caption(suite: Suite, what: str) -> str:
     model, _, question = suite.place
     points = suite.points
-    sizes = sorted({int(n) for n in points.n.dropna()}) if "n" in points else []
-    count = " to ".join(map(str, sizes if len(sizes) < 2 else (sizes[0], sizes[-1]))) or "no"
     return " ".join(
         [
             f"{suite.full_name}, model {model}, by method and KV budget (tokens, or % of the prefix).",
             f"{what}; a row with a hole has none. Difference of the average to dense, with the 95 % interval of a "
             f"bootstrap over examples within tasks, paired by example; {MARK} it excludes zero; {HOLE} no result.",
-            f"{count} examples a task, decoding {decoding_of(points)}, question {where(question)}.",
-            *filter(None, [_holes(suite), _truncation(suite)]),
+            f"{counted(points)} a task, decoding {decoding_of(points)}, question {where(question)}.",
+            *filter(None, [_holes(suite), _truncation(suite), outside_budget(points), pooled(points), few(points)]),
             *warnings(points),
         ]
     )
@@ -161,4 +172,5 @@ def _truncation(suite: Suite) -> str:
         return ""
     total = int(points.groupby("member").n.max().sum())
     named = ", ".join(f"{member} {count}" for member, count in sorted(cut.items(), key=lambda item: -item[1]))
-    return f"Truncated in the middle, as too long: {sum(cut.values())} of {total} examples ({named})."
+    unit = "example" if total == 1 else "examples"
+    return f"Truncated in the middle, as too long: {sum(cut.values())} of {total} {unit} ({named})."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,8 +63,8 @@ def _latex_row(cells: list[str]) -> str:
 
 
 def interval_text(low: float, high: float) -> str:
-    """An interval of shares in points."""
-    return f"[{signed(low)}, {signed(high)}]"
+    """An interval of shares in points. Empty where there is none, as of very few examples."""
+    return "" if math.isnan(low) else f"[{signed(low)}, {signed(high)}]"
 
 
 def signed(share: float) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import product
 from random import Random
 from typing import ClassVar
@@ -47,9 +47,6 @@ class DrawnTask(TextTask):
     version: ClassVar[int] = 1
     """Raised when the same fields give other examples than before."""
 
-    elsewhere: ClassVar[frozenset[str]] = frozenset()
-    """Fields that name a place: the hash takes what lies there, not its name."""
-
     depths: float | Sequence[float] | None = (0.0, 0.25, 0.5, 0.75, 1.0)
     max_new_tokens: int = 128
     chat: bool = True
@@ -76,9 +73,8 @@ class DrawnTask(TextTask):
 
     @property
     def content_hash(self) -> str:
-        """See Task: over name, version, fields and material. Where a text lies on disk is no part of it."""
-        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self.elsewhere}
-        content = {"task": self.name, "version": self.version, "fields": told, "material": self.material()}
+        """See Task: over name, version, fields (see TextTask.told) and material."""
+        content = {"task": self.name, "version": self.version, "fields": self.told(), "material": self.material()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def cells(self) -> list[tuple[int, float | None]]:

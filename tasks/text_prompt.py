@@ -63,11 +63,22 @@ def _cut(ids: list[int], kept: int, tokenizer: Tokenizer) -> tuple[str, str]:
 
 def _question_start(example: Example, tokenizer: Tokenizer, framed: str, last: str, length: int) -> int:
     """The index of the first token of the question's first word, or of what the cut left of the question, which is then
-    all of `last`. 0 where decoding changed its text.
+    all of `last`.
+
+    Where decoding or the template changed its text, it is counted from the end: as many tokens as the question and what
+    the template puts behind it take.
     """
     # A template may trim the user's text. What opens the answer may repeat the question.
-    asked = framed.rfind(min(example.question, last, key=len).strip(), 0, len(framed) - len(example.answer_prefix))
-    return max(0, length - len(tokenizer.encode(framed[asked:]))) if asked >= 0 else 0
+    end = len(framed) - len(example.answer_prefix)
+    left, shown = min(example.question, last, key=len).strip(), last.strip()
+    asked = framed.rfind(left, 0, end)
+    if asked >= 0:
+        ending = framed[asked:]
+    elif (at := framed.rfind(shown, 0, end)) >= 0:
+        ending = left + framed[at + len(shown) :]
+    else:
+        ending = left + _framed(example, tokenizer, "")
+    return max(0, length - len(tokenizer.encode(ending)))
 
 
 def _framed(example: Example, tokenizer: Tokenizer, text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ CROWDED = 12
 """Lengths or depths beyond which a panel has no numbers."""
 LABELS = 6
 """Labels that fit the axis of lengths; twice as many fit that of depths."""
+
+THOUSANDS = 10_000
+"""The length from which on an axis counts in thousands."""
 
 
 def grid_examples(results: Results) -> pd.DataFrame:
@@ -58,7 +62,7 @@ def needle_heatmap(rows: pd.DataFrame, budget: str, chosen: Measure | None, fold
             text = "—" if np.isnan(value) else f"{value:.0f}"
             axis.text(column, row, text, ha="center", va="center", fontsize=6, color="black" if value > 55 else "white")
         across, down = -(-len(lengths) // LABELS), -(-len(depths) // (2 * LABELS))
-        axis.set_xticks(range(0, len(lengths), across), labels=[_thousands(length) for length in lengths[::across]])
+        axis.set_xticks(range(0, len(lengths), across), labels=tokens(lengths[::across]))
         axis.set_yticks(range(0, len(depths), down), labels=[f"{100 * depth:.0f}" for depth in depths[::down]])
         axis.grid(False)
         axis.set_title(method if method == BASELINE else f"{method}, budget {budget}")
@@ -70,6 +74,8 @@ def needle_heatmap(rows: pd.DataFrame, budget: str, chosen: Measure | None, fold
     return [save(figure, folder, name)]
 
 
-def _thousands(length: float) -> str:
-    """A length as an axis names it: 4096 and below in full, above in thousands where it is that many."""
-    return f"{length:.0f}" if length < 10_000 else f"{length / 1000:.3g}k"
+def tokens(lengths: Sequence[float]) -> list[str]:
+    """Lengths as an axis names them, all in one style: in full, or in thousands where one has five digits."""
+    if max(lengths) < THOUSANDS:
+        return [f"{length:.0f}" for length in lengths]
+    return [f"{length / 1000:.1f}".removesuffix(".0") + "k" for length in lengths]

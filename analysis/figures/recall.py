@@ -67,7 +67,8 @@ def recall_by_step(rows: pd.DataFrame, folder: Path, name: str) -> list[Path]:
 
 def step_means(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean recall by step over all recorded layers, every example weighing the same: columns mean, low, high."""
-    examples = rows.groupby(["step", "cell", "id"]).recall.mean()
+    answers = rows.groupby(["step", "cell", "id"]).recall.mean()
+    examples = answers.groupby(["step", "id"]).mean()  # seeds of fixed data bring no new examples
     found = {step: bootstrap_interval(group.to_numpy()) for step, group in examples.groupby("step")}
     columns = {"mean": [i.mean for i in found.values()], "low": [i.low for i in found.values()]}
     return pd.DataFrame({**columns, "high": [i.high for i in found.values()]}, index=list(found))

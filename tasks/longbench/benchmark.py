@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from tasks.errors import unknown_name
 from tasks.longbench.datasets import DATASETS, EXTENDED, new_tokens_of, prompt_of
-from tasks.longbench.rows import Row, read_rows
-from tasks.sources import HubFile, Location, digest, kind_of, locate
+from tasks.longbench.rows import Row, checked_digest, read_rows
+from tasks.sources import HubFile, Location, kind_of, locate
 from tasks.task import Example, Label, Score, Tokenizer
 from tasks.text_task import TextTask
 
@@ -57,9 +57,9 @@ class LongBench(TextTask):
 
     @property
     def content_hash(self) -> str:
-        """Over the file's bytes and all that decides prompts and scores. See Task."""
-        asked = [prompt_of(self.dataset), new_tokens_of(self.dataset), self.max_prompt_tokens]
-        content = [self.name, self.version, self.dataset, asked, digest(self._location())]
+        """Over the file's bytes and all that decides examples and scores. See Task."""
+        asked = [prompt_of(self.dataset), new_tokens_of(self.dataset)]
+        content = [self.name, self.version, self.dataset, asked, checked_digest(self._location(), self.dataset)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def examples(self, tokenizer: Tokenizer, count: int | None, seed: int, block_size: int) -> list[Example]:

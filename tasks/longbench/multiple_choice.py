@@ -44,8 +44,9 @@ class LongBenchV2(TextTask):
     data: `hub` (data.json of THUDM/LongBench-v2), or a folder that holds data.json, the list of all rows.
 
     Prompt (prompts/0shot.txt), limit of new tokens and extraction of the answer follow pred.py of THUDM/LongBench
-    (MIT licence). Two things differ: pred.py samples at temperature 0.1, and decodes the two ends of a prompt that is
-    too long in one piece, where this task decodes each for itself, like LongBench v1.
+    (MIT licence). Three things differ: pred.py samples at temperature 0.1; it decodes the two ends of a prompt that
+    is too long in one piece, where this task decodes each for itself, like LongBench v1; and it drops a question whose
+    answer is empty, which scores 0 here.
     """
 
     name: ClassVar[str] = "longbench_v2"
@@ -61,8 +62,9 @@ class LongBenchV2(TextTask):
 
     @property
     def content_hash(self) -> str:
-        """Over the file's bytes and all that decides prompts and scores. See Task."""
-        asked = [BEFORE, AFTER, NEW_TOKENS, self.max_prompt_tokens]
+        """Over the file's bytes and all that decides examples and scores. See Task."""
+        asked = [BEFORE, AFTER, NEW_TOKENS]
+        _read_examples(self._location())  # what is wrong with the file is told before a model is loaded
         content = [self.name, self.version, asked, digest(self._location())]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

@@ -35,7 +35,8 @@ def segment(text: str) -> tuple[str, ...]:
     """The words of a Chinese text, jieba's accurate mode. Nothing is lost: joined they are the text.
 
     The last two are kept, so that a prediction is cut once for all its golds. The time is quadratic in the longest run
-    of characters that form no word of the dictionary: seconds for 10,000 of them.
+    of characters that form no word of the dictionary, but LongBench's answers end at 512 tokens: at most 3,072 Han
+    characters with Qwen's vocabulary, whose longest token has 6, segmented in less than 0.1 s.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # jieba 0.42 has invalid escapes and an import that setuptools deprecates

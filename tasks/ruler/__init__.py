@@ -14,7 +14,10 @@ Where this package differs, and why:
 * Keys and values of one example are distinct, so that its answer is certain.
 * A prompt and its answer in whole blocks stay within the length, the chat template included (frame).
 * The example that cwe opens with stands in the user's turn, as vt's does. The script repeats the chat template there.
-* vt's example takes half of the prompt at most, and fwe leaves room for the answer and refuses ties (variables,
-  frequent_words).
+* vt's example takes half of the prompt at most, and has as many hops as what is asked; the script's has ten at most,
+  and its answer prefix counts them all.
+* fwe refuses lengths at which the third and the fourth word would tie (frequent_words).
+* cwe refuses lengths that the 8,166 words of `wonderwords` do not fill: with Qwen's tokenizer they take 198,600 tokens,
+  so that 131,072 works and 262,144 does not. There the script draws from a second list, json/english_words.json.
 * qa passes over questions whose own documents do not fit; the script never returns from them.
 """

@@ -8,7 +8,7 @@ import json
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from random import Random
 from typing import ClassVar
 
@@ -26,9 +26,6 @@ LONGEST = 10_000_000
 
 FULL = 0.9
 """A prompt whose haystack ran out before this share of its room is refused."""
-
-ELSEWHERE = frozenset({"data", "haystack", "max_prompt_tokens"})
-"""Fields that name a place or cut a prompt: what they lead to is in the hash, they are not."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f]")
 
@@ -63,6 +60,8 @@ class RulerTask(TextTask):
     Example i has a random generator of its own, seeded with the content hash, the seed and i. Tokenizer and block size
     change the size of its haystack and nothing else it says.
     """
+
+    elsewhere: ClassVar[frozenset[str]] = frozenset({"data", "haystack"})
 
     version: ClassVar[int] = 1
     """Raised when the same fields give other examples than before."""
@@ -107,12 +106,11 @@ class RulerTask(TextTask):
 
     @property
     def content_hash(self) -> str:
-        """Over the version, the fields, the wording, and what the texts and lists hold (not where they lie)."""
-        told = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ELSEWHERE}
+        """Over version, fields (see TextTask.told), wording, and what the texts and lists hold."""
         content = {
             "task": self.name,
             "version": self.version,
-            "fields": told,
+            "fields": self.told(),
             "wording": [self.template, self.answer_prefix, self.max_new_tokens],
             "material": self.material(),
         }

@@ -16,7 +16,7 @@ from tasks.ruler.frame import Draft, RulerTask, opening_and_question
 LETTERS = 6
 
 TOKENS_PER_WORD = 50
-"""The text knows one word for so many tokens of the length."""
+"""The text knows one word for so many tokens of the length without the answer (sys_kwext)."""
 
 DOTS = "..."
 """Stands where the most frequent word would."""
@@ -31,10 +31,11 @@ class RulerFrequentWords(RulerTask):
     alpha: how fast the counts fall, above 1.
 
     n is large enough that ranks 4 and 5 differ by a whole word, so that there is one answer: a length without room for
-    that is refused. Prompt and answer stay within the length; the script measures the prompt alone.
+    that is refused.
     """
 
     name: ClassVar[str] = "ruler_fwe"
+    version: ClassVar[int] = 2
     max_new_tokens = 50
     template = (
         "Read the following coded text and track the frequency of each coded word. Find the three most frequently "
@@ -50,9 +51,10 @@ class RulerFrequentWords(RulerTask):
         if isinstance(self.alpha, bool) or not isinstance(self.alpha, int | float) or not 1.1 <= self.alpha <= 10:
             raise refused("alpha", self.alpha, "allowed are numbers from 1.1 to 10")
         self.alpha = float(self.alpha)
+        shortest = TOKENS_PER_WORD * (1 + ASKED) + self.max_new_tokens
         for length in self.context_lengths():
-            if length < TOKENS_PER_WORD * (1 + ASKED):
-                raise refused("lengths", length, f"allowed are numbers from {TOKENS_PER_WORD * (1 + ASKED)}")
+            if length < shortest:
+                raise refused("lengths", length, f"allowed are numbers from {shortest}")
 
     def material(self) -> list[str]:
         """See RulerTask."""
@@ -61,7 +63,7 @@ class RulerFrequentWords(RulerTask):
     def draft(self, rng: Random, subject: int, length: int, tokens: Callable[[str], int]) -> Draft:
         """See RulerTask."""
         known: dict[str, None] = {}
-        while len(known) < length // TOKENS_PER_WORD:
+        while len(known) < (length - self.max_new_tokens) // TOKENS_PER_WORD:
             known["".join(rng.choices(string.ascii_lowercase, k=LETTERS))] = None
         vocabulary = [DOTS, *list(known)[1:]]
         shares = [rank**-self.alpha / zeta(self.alpha) for rank in range(1, len(vocabulary) + 1)]

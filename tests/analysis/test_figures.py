@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from analysis.comparison import compare
-from analysis.figures.accuracy import accuracy_by_budget, accuracy_by_density
+from analysis.figures.accuracy import accuracy_by_budget, accuracy_by_density, limits
 from analysis.figures.density import density_by_budget
-from analysis.figures.heatmap import grid_examples, needle_heatmap
+from analysis.figures.heatmap import grid_examples, needle_heatmap, tokens
 from analysis.figures.recall import recall_by_step, recall_rows, step_means
 from analysis.figures.style import LOOKS, looks, title
 from analysis.frame import load
@@ -109,6 +110,68 @@ def test_scores_are_drawn_on_the_part_of_the_scale_that_holds_them(sweep: Path, 
 
 
 @pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (41.2, 44.0, (30, 50)),  # three points stay three of twenty
+        (1.0, 3.0, (0, 20)),
+        (97.0, 100.0, (80, 100)),
+        (31.0, 58.0, (30, 60)),
+        (20.0, 71.0, (0, 100)),
+    ],
+)
+def test_an_axis_of_scores_shows_no_small_step_as_a_collapse(low: float, high: float, shown: tuple[int, int]) -> None:
+    assert limits(low, high) == shown
+
+
+@pytest.mark.parametrize(
+    ("scores", "shown"),
+    [
+        ((0.30, 0.30, 0.60), [(30, 60), (30, 60)]),
+        # Far apart they share the number of points, that of the one that needs the most.
+        ((0.10, 0.35, 0.90), [(10, 35), (75, 100)]),
+        ((0.10, 0.80, 0.90), [(0, 100), (0, 100)]),
+    ],
+)
+def test_in_panels_of_one_measure_a_point_is_as_high(
+    scores: tuple[float, ...], shown: list[tuple[int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last, other = scores
+    for task, metric, ends in (("qasper", "F1", (first, last)), ("trec", "F1", (other,)), ("qmsum", "ROUGE-L", (0.2,))):
+        for budget, score in zip((64, 128), (ends[0], ends[-1]), strict=True):
+            rows = [example(i, False, task=task, budget=budget, score=score) for i in range(5)]
+            told = {"metric": metric, "question": "text"}
+            write_cell(tmp_path, "mage", budget, rows, task=f"longbench/{task}", told=told)
+    drawn: list[Figure] = []
+    monkeypatch.setattr("analysis.figures.accuracy.save", lambda figure, folder, name: drawn.append(figure))
+    points = compare(load([tmp_path])).points
+    accuracy_by_budget(points, None, tmp_path, "a")
+    accuracy_by_density(points, None, tmp_path, "b")
+    assert len(drawn) == 2
+    for figure in drawn:
+        scales = {axis.get_title().split()[0]: axis.get_ylim() for axis in figure.axes if axis.get_title()}
+        for task, (floor, top) in zip(("qasper", "trec", "qmsum"), [*shown, (10, 30)], strict=True):
+            assert scales[task] == pytest.approx((floor - 0.04 * (top - floor), top + 0.04 * (top - floor)))
+
+
+def test_few_examples_are_drawn_without_an_interval(tmp_path: Path) -> None:
+    for method, budget in (("dense", None), ("mage", 64)):
+        write_cell(tmp_path, method, budget, [example(0, True, budget=budget)], told={"metric": "F1"})
+    [path] = accuracy_by_budget(compare(load([tmp_path])).points, None, tmp_path / "figures", "a")
+    assert is_drawn(path)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "shown"),
+    [
+        ([512, 2048, 8192], ["512", "2048", "8192"]),
+        ([4000, 8192, 32768, 131072], ["4k", "8.2k", "32.8k", "131.1k"]),
+    ],
+)
+def test_lengths_on_an_axis_have_one_style(lengths: list[float], shown: list[str]) -> None:
+    assert tokens(lengths) == shown
+
+
+@pytest.mark.parametrize(
     ("task", "tasks", "shown"),
     [
         ("niah", ["niah", "kv"], "niah"),
@@ -142,6 +205,16 @@ def test_an_example_of_many_blocks_weighs_as_one_of_few(tmp_path: Path) -> None:
     long = RecallResult.model_validate({**content, "rows": [{"block": block, **one} for block in range(1, 10)]})
     write_cell(tmp_path, "mage", 64, [long, recall_result(1, layers=1, steps=1)], runner="recall")
     assert step_means(recall_rows(load([tmp_path]))).loc[1, "mean"] == 0.75
+
+
+def test_recall_of_one_example_under_several_seeds_weighs_as_one(tmp_path: Path) -> None:
+    one = {"block": 1, "step": 1, "layer": 0, "recall": 1.0, "mass_captured": 1.0, "oracle_mass": 1.0}
+    for seed in range(3):
+        fixed = {"id": "fixed", "prefix_tokens": 1024, "budget_tokens": 64, "rows": [one]}
+        own = {**fixed, "id": f"other-{seed}", "rows": [{**one, "recall": 0.2}]} if seed == 0 else None
+        rows = [RecallResult.model_validate(content) for content in (fixed, own) if content]
+        write_cell(tmp_path, "mage", 64, rows, runner="recall", seed=seed)
+    assert step_means(recall_rows(load([tmp_path]))).loc[1, "mean"] == pytest.approx(0.6)
 
 
 def test_reading_needs_no_plotting_library_and_no_torch() -> None:

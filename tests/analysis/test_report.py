@@ -62,7 +62,7 @@ def test_markdown_points_at_figures_that_exist(report: Path) -> None:
 
 def test_the_report_says_what_failed_and_what_is_not_finished(report: Path) -> None:
     text = (report / "report.md").read_text()
-    assert "12 cells: 11 done, 1 out of memory" in text
+    assert "12 cells: 11 done, 1 out of memory. 400 answers." in text
     assert "tiny-random-64" in text
     assert "Not contradicted in any of 3 places" in text
     assert "Device: cpu. Threads: 1." in text
@@ -137,7 +137,8 @@ def test_only_mage_without_refresh_selects_once_in_step_1(
 def test_only_failures_make_a_report(tmp_path: Path) -> None:
     write_cell(tmp_path, "mage", 64, [], status="error", error="RuntimeError: no", metrics={})
     assert main([str(tmp_path)]) == 0
-    assert "RuntimeError: no" in (tmp_path / "analysis" / "report.md").read_text()
+    text = (tmp_path / "analysis" / "report.md").read_text()
+    assert "RuntimeError: no" in text and "1 cell: 1 error. 0 answers." in text
 
 
 def test_bad_input_is_one_line_and_exit_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from analysis.statistics import bootstrap_interval, mcnemar_exact, paired_difference, resample_counts
+from analysis.statistics import (
+    bootstrap_interval,
+    mcnemar_exact,
+    mean_of_means,
+    paired_difference,
+    resample_counts,
+    stratum,
+)
 
 
 def test_every_resample_draws_as_many_examples_as_there_are() -> None:
@@ -24,11 +31,26 @@ def test_bootstrap_interval_is_near_the_normal_one_for_many_values() -> None:
     assert interval.high == pytest.approx(values.mean() + half, abs=0.03)
 
 
-def test_bootstrap_interval_of_two_values_is_their_range() -> None:
-    # Means of two draws from {0, 1}: 0, 1/2, 1 with probabilities 1/4, 1/2, 1/4.
-    interval = bootstrap_interval(np.array([0.0, 1.0]))
-    assert (interval.mean, interval.low, interval.high) == (0.5, 0.0, 1.0)
-    assert bootstrap_interval(np.array([0.0, 1.0]), confidence=0.4).low == 0.5
+def test_bootstrap_interval_of_five_values_is_that_of_the_binomial() -> None:
+    # Five draws that are 1 with probability 1/5: at most 2 ones in 94.2 %, at most 3 in 99.3 %, none in 32.8 %.
+    interval = bootstrap_interval(np.array([0.0, 0.0, 0.0, 0.0, 1.0]))
+    assert (interval.mean, interval.low, interval.high) == (0.2, 0.0, pytest.approx(0.6))
+    assert bootstrap_interval(np.array([0.0, 0.0, 0.0, 0.0, 1.0]), confidence=0.2).low == pytest.approx(0.2)
+
+
+def test_few_values_have_a_mean_and_no_interval() -> None:
+    for values in ([1.0], [0.0, 1.0], [0.5] * 4):
+        interval = bootstrap_interval(np.array(values))
+        assert interval.mean == np.mean(values) and math.isnan(interval.low) and math.isnan(interval.high)
+    enough, few = stratum(np.arange(5.0), "a"), stratum(np.arange(4.0), "b")
+    assert mean_of_means([enough, enough]).low > 0
+    assert mean_of_means([enough, few]).mean == 1.75 and math.isnan(mean_of_means([enough, few]).low)
+
+
+def test_weights_are_those_of_the_means() -> None:
+    parts = [stratum(np.full(5, value), str(value)) for value in (0.0, 1.0, 4.0)]
+    found = mean_of_means(parts, [0.5, 0.25, 0.25])
+    assert (found.mean, found.low, found.high) == pytest.approx((1.25, 1.25, 1.25))
 
 
 def test_bootstrap_is_the_same_each_time_and_moves_with_the_seed() -> None:
@@ -48,8 +70,8 @@ def test_no_values_are_refused() -> None:
 
 
 def test_paired_difference_pairs_by_id_and_not_by_order() -> None:
-    ours = {"a": 1.0, "b": 0.0, "c": 1.0}
-    theirs = {"c": 1.0, "b": 0.0, "a": 1.0}
+    ours = {"a": 1.0, "b": 0.0, "c": 1.0, "d": 0.0, "e": 0.0}
+    theirs = {"e": 0.0, "d": 0.0, "c": 1.0, "b": 0.0, "a": 1.0}
     difference = paired_difference(ours, theirs)
     assert (difference.mean, difference.low, difference.high) == (0.0, 0.0, 0.0)
 
@@ -83,6 +105,12 @@ def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs(gained: int, lost:
     dense = {f"g{i}": 0.0 for i in range(gained)} | {f"l{i}": 1.0 for i in range(lost)} | {"same": 1.0}
     method = {f"g{i}": 1.0 for i in range(gained)} | {f"l{i}": 0.0 for i in range(lost)} | {"same": 1.0}
     assert mcnemar_exact(method, dense) == pytest.approx(p)
+
+
+def test_mcnemar_counts_a_share_once_by_the_sign_of_its_difference() -> None:
+    dense = {str(i): 1.0 for i in range(6)}
+    assert mcnemar_exact({i: 0.75 for i in dense}, dense) == pytest.approx(2 / 64)
+    assert mcnemar_exact({**dense, "0": 0.25}, dense) == 1
 
 
 def test_mcnemar_agrees_with_scipy_on_many_pairs() -> None:

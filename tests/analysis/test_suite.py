@@ -19,7 +19,7 @@ from analysis.suite_table import category_table, split_table, suite_table
 from analysis.table import Table
 from tests.analysis.synthetic import example, write_cell
 
-N = 12
+N = 18
 
 
 def answers(
@@ -123,6 +123,64 @@ def test_categories_are_shown_when_all_their_english_tasks_are_there(tmp_path: P
     assert list(cells(table).loc[("dense", "full")])[:3] == ["40.00", "50.00", "46.25"]
 
 
+def test_the_average_of_whole_categories_is_over_categories(tmp_path: Path) -> None:
+    """LongBench's Overall: four tasks of 20 and two of 80 have the mean 50 over their two categories, 40 over tasks."""
+    names = [*LONGBENCH["single-doc QA"], *LONGBENCH["code"]]
+    for name in names:
+        dense = 0.8 if name in LONGBENCH["code"] else 0.2
+        answers(tmp_path, f"longbench/{name}", "dense", None, dense)
+        answers(tmp_path, f"longbench/{name}", "mage", 64, dense - (0.2 if name == "lcc" else 0))
+    suite, tasks = table_of(tmp_path)
+    table = category_table(suite, "c")
+    assert table is not None
+    assert list(cells(table).loc[("dense", "full")])[:3] == ["20.00", "80.00", "50.00"]
+    assert cells(table).loc[("mage", "64"), "difference to dense"] == "-5.00 [-5.00, -5.00]†"
+    assert table.numbers.set_index("method").loc["mage", "average"] == pytest.approx(45)
+    assert "Average: the macro-average over the 2 categories (Overall), not over tasks" in table.caption
+    assert cells(tasks).loc[("dense", "full"), "average"] == "40.00"
+    assert cells(tasks).loc[("mage", "64"), "difference to dense"] == "-3.33 [-3.33, -3.33]†"
+    assert "over the 6 tasks, all weighing alike, which is not the macro-average over categories" in tasks.caption
+
+
+def test_the_average_of_ruler_is_over_tasks(tmp_path: Path) -> None:
+    for name, score in (("vt", 0.2), ("cwe", 0.6), ("fwe", 0.7)):
+        answers(tmp_path, f"ruler/{name}", "dense", None, score)
+    suite, tasks = table_of(tmp_path)
+    table = category_table(suite, "c")
+    assert table is not None
+    assert list(cells(table).loc[("dense", "full")])[:3] == ["20.00", "65.00", "50.00"]
+    assert "over all 3 tasks" in table.caption and "macro" not in table.caption + tasks.caption
+
+
+def test_seeds_that_ask_the_same_examples_bring_no_new_ones(tmp_path: Path) -> None:
+    for task in ("qasper", "qmsum"):
+        for seed in range(4):
+            for method, budget in (("dense", None), ("mage", 64)):
+                told = {"metric": "F1", "source": "hub"}
+                scores = [0.1 if budget else 0.0, 0.1, 0.2, 0.3, 0.4]
+                rows = [example(i, False, budget=budget, id=f"{task}{i}", score=s) for i, s in enumerate(scores)]
+                write_cell(tmp_path, method, budget, rows, task=f"longbench/{task}", seed=seed, told=told)
+    suite, table = table_of(tmp_path)
+    once = mean_of_means([stratum(np.arange(5) / 10, f"longbench/{task}") for task in ("qasper", "qmsum")])
+    cell = suite.mean(("dense", ""), suite.tasks)
+    assert cell is not None
+    assert (cell.value.low, cell.value.high) == pytest.approx((once.low, once.high))
+    assert (
+        cells(table).loc[("mage", "64"), "difference to dense"] == "+2.00 [+0.00, +5.00]"
+    )  # 10 draws, each 1 with 1/5
+    assert "5 examples a task" in table.caption and "(up to 20 answers to 5 examples)" in table.caption
+
+
+def test_one_example_a_task_has_no_interval(tmp_path: Path) -> None:
+    for task in ("qasper", "qmsum"):
+        for method, budget in (("dense", None), ("mage", 64)):
+            rows = [example(0, True, budget=budget)]
+            write_cell(tmp_path, method, budget, rows, task=f"longbench/{task}", told={"metric": "F1"})
+    _, table = table_of(tmp_path)
+    assert cells(table).loc[("mage", "64"), "difference to dense"] == "+0.00"
+    assert " 1 example a task" in table.caption and "there is no interval" in table.caption
+
+
 def test_all_21_tasks_make_six_categories() -> None:
     assert sum(map(len, LONGBENCH.values())) == 21
     assert len(LONGBENCH) == 6
@@ -180,7 +238,7 @@ def test_the_caption_counts_truncated_examples(tmp_path: Path) -> None:
         answers(tmp_path, "longbench/qmsum", method, budget, 0.5, truncated=5)
         answers(tmp_path, "longbench/trec", method, budget, 0.5)
     _, table = table_of(tmp_path)
-    assert "Truncated in the middle, as too long: 8 of 36 examples (qmsum 5, qasper 3)." in table.caption
+    assert "Truncated in the middle, as too long: 8 of 54 examples (qmsum 5, qasper 3)." in table.caption
 
 
 def test_sample_data_and_untrained_positions_are_marked_everywhere(tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def test_cut_prompts_are_told(run: Run, out: Path, tmp_path: Path, capsys: pytes
     (record,) = records(out.parent / "cut").values()
     assert record.metrics["truncated_examples"] == 4
     printed = capsys.readouterr().out
-    assert "truncated: prompts that were cut" in printed and "4.000" in printed
+    assert "truncated: prompts that were cut" in printed and "task.max_prompt_tokens" in printed and "4.000" in printed
 
 
 def test_a_full_disk_fails_the_cell_and_spares_the_others(

@@ -1,4 +1,4 @@
-"""Tokenizers of three kinds: one token a word, byte-pair encoding, one token a byte."""
+"""Tokenizers of three kinds: one token a word, byte-pair encoding (a small one and Qwen's), one token a byte."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from mage.models import vocabulary
 from tasks.languages.registry import language_named
 from tasks.task import Tokenizer
 from tasks.tiny_words import TOKEN_ID, VOCABULARY
@@ -69,3 +70,8 @@ def pair_tokenizer() -> Tokenizer:
 @pytest.fixture(scope="session")
 def unsplit_tokenizer() -> Tokenizer:
     return PairTokenizer(split=False)
+
+
+@pytest.fixture(scope="session")
+def qwen_tokenizer() -> Tokenizer:
+    return vocabulary.qwen(151_669, (151_645,), {})

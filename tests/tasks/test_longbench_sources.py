@@ -158,6 +158,12 @@ def test_the_cache_serves_while_the_hub_is_silent(
     sources._download.cache_clear()
 
 
+def test_a_broken_row_is_told_with_the_hash(tmp_path: Path) -> None:
+    (tmp_path / "hotpotqa.jsonl").write_bytes(GOOD + GOOD[:40])
+    with pytest.raises(TaskError, match=r"hotpotqa\.jsonl:2"):
+        _ = LongBench(dataset="hotpotqa", data=str(tmp_path)).content_hash
+
+
 def test_no_repository_is_one_line(hub: Fake) -> None:
     def answer(repository: str, name: str) -> str:
         raise missing(repository)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from mage.models import vocabulary
 from tasks import needle_words
 from tasks.corpus import corpus
 from tasks.drawn import DrawnTask
@@ -17,7 +16,7 @@ from tasks.errors import TaskError
 from tasks.key_needles import KeyNeedles
 from tasks.needle import Needle
 from tasks.needle_words import TEST, TRAIN, NeedleWords
-from tasks.task import Example
+from tasks.task import Example, Tokenizer
 from tests.tasks.prose_tokenizers import Bytes, Words
 
 CONFIGS = Path(__file__).parents[2] / "conf" / "task"
@@ -278,8 +277,8 @@ def test_the_prompt_keeps_needle_and_question(kind: type[DrawnTask]) -> None:
 
 
 @pytest.mark.parametrize("kind", [Needle, KeyNeedles])
-def test_prompt_and_answer_fit_their_length_with_qwen(kind: type[DrawnTask]) -> None:
-    tokenizer = vocabulary.qwen(151_669, (151_645,), {})
+def test_prompt_and_answer_fit_their_length_with_qwen(kind: type[DrawnTask], qwen_tokenizer: Tokenizer) -> None:
+    tokenizer = qwen_tokenizer
     for example in kind(lengths=[1024, 4096]).examples(tokenizer, 10, 0, 32):  # type: ignore[call-arg]
         length = int(example.labels["length"])
         haystack = example.context.split("\n\n", 1)[1]

@@ -75,13 +75,14 @@ def test_an_insert_stands_behind_the_full_stop_before_its_depth(depth: float, an
 def test_the_measured_depth_is_near_the_wanted_one(any_tokenizer: Tokenizer) -> None:
     prose = Prose(corpus("novels").text, any_tokenizer)
     misses = []
-    for index in range(20):
+    for index in range(10):
         depth = Random(index).random()
         text = prose.build([Insert(NEEDLE, depth)], 10_000, Random(index))
         before, after = text.split(NEEDLE)
-        misses.append(depth - tokens(any_tokenizer, before) / tokens(any_tokenizer, before + after))
+        front = tokens(any_tokenizer, before)
+        misses.append(depth - front / (front + tokens(any_tokenizer, after)))
     assert min(misses) > -0.02  # behind the depth only where tokens run across words
-    assert sorted(misses)[10] < 0.02
+    assert sorted(misses)[5] < 0.02
     assert max(misses) < 0.1
 
 

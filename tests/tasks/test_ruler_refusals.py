@@ -27,7 +27,7 @@ from tests.tasks.ruler_tasks import made
         ("vt", {"chains": 0}, r"task\.chains=0: "),
         ("cwe", {"common_repeats": 3}, r"task\.common_repeats=3: .*more than other_repeats"),
         ("fwe", {"alpha": 1.0}, r"task\.alpha=1\.0: "),
-        ("fwe", {"lengths": [4096, 199]}, r"task\.lengths=199: allowed are numbers from 200"),
+        ("fwe", {"lengths": [4096, 249]}, r"task\.lengths=249: allowed are numbers from 250"),
         ("qa_1", {"dataset": "hotpot"}, r"task\.dataset='hotpot': .*did you mean 'hotpotqa'"),
         ("qa_1", {"data": ""}, r"task\.data='': allowed are hub"),
         ("vt", {"length": 4096}, r"task\.length .*task\.lengths"),

@@ -91,6 +91,17 @@ def test_the_essay_is_the_front_of_the_corpus_with_needles_between_sentences(nam
             assert not before.strip() or re.search(r"[.!?][\"')\]”’_*]*$", before.strip())
 
 
+def test_the_asked_needles_stand_in_any_order() -> None:
+    """Of values and of keys: reading the text from its front is no way to the answer."""
+    for name in ("niah_multikey_1", "niah_multivalue", "niah_multiquery"):
+        places = set()
+        for example in made(name, lengths=1024).examples(Words(), 40, 0, 32):
+            told = re.findall(r" is: (\d{7})\.", example.context)
+            places.add(tuple(told.index(reference) for reference in example.references))
+        assert {order[0] for order in places} == {0, 1, 2, 3}
+        assert len(places) > (3 if name == "niah_multikey_1" else 12)
+
+
 def test_depths_are_those_of_the_script() -> None:
     numpy = pytest.importorskip("numpy")
     assert list(DEPTHS) == list(numpy.round(numpy.linspace(0, 100, num=40, endpoint=True)).astype(int))
@@ -158,6 +169,15 @@ def test_a_chain_is_assigned_once_and_in_order(chains: int) -> None:
         assert not set(value) & set(re.findall(r"= (\d+)$", solved, re.MULTILINE))
 
 
+def test_the_solved_example_has_as_many_hops_as_what_is_asked() -> None:
+    example = made("vt", lengths=4096, hops=12).examples(Words(), 1, 0, 32)[0]
+    solved, _ = example.context.split("\n\nMemorize and track")
+    text, answer = solved.split(" they are: ")
+    assert "text above, 13 variables are assigned" in text
+    assert holders(text.split(" Answer:")[0]) == answer.split()
+    assert len(answer.split()) == len(example.references) == 13
+
+
 @pytest.mark.parametrize(("length", "common", "other", "example"), [(2048, 6, 1, (3, 1)), (4096, 30, 3, (10, 3))])
 def test_common_words_stand_as_often_as_they_should(
     length: int, common: int, other: int, example: tuple[int, int]
@@ -181,7 +201,7 @@ def test_coded_words_follow_the_law(alpha: float) -> None:
     assert zeta(alpha) == pytest.approx(scipy.zeta(alpha), rel=1e-9)
     example = made("fwe", lengths=4096, alpha=alpha).examples(Words(), 1, 0, 32)[0]
     counts = [count for _, count in coded(shown(example)).most_common()]
-    law = [rank**-alpha / scipy.zeta(alpha) for rank in range(1, 4096 // 50 + 1)]
+    law = [rank**-alpha / scipy.zeta(alpha) for rank in range(1, (4096 - 50) // 50 + 1)]
     drawn = range(int(counts[0] / law[0]), math.ceil((counts[0] + 1) / law[0]) + 1)
     assert any([n for share in law if (n := int(total * share))] == counts for total in drawn)
     assert counts[3] > counts[4]

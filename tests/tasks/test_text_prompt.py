@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import TaskError
+from tasks.key_needles import KeyNeedles
 from tasks.longbench.benchmark import LongBench
+from tasks.longbench.multiple_choice import LongBenchV2
+from tasks.ruler.needles import RulerNeedles
 from tasks.task import Example, Prompt, Tokenizer
 from tasks.text_prompt import assemble_text
+from tasks.text_task import TextTask
 
 BLOCK = 32
 OPEN, CLOSE = "<user>", "</user><assistant>"
@@ -29,6 +37,20 @@ class Characters:
 
     def chat(self, text: str) -> str:
         return OPEN + text.strip() + CLOSE
+
+
+class Composed(Characters):
+    """One token a character in composed form (NFC), as Qwen's tokenizer has it."""
+
+    def encode(self, text: str) -> list[int]:
+        return super().encode(unicodedata.normalize("NFC", text))
+
+
+class Shouting(Characters):
+    """A chat template that changes the user's text."""
+
+    def chat(self, text: str) -> str:
+        return super().chat(text.upper())
 
 
 class Bytes(Characters):
@@ -100,6 +122,15 @@ def test_a_text_of_just_the_limit_is_not_cut() -> None:
     assert assemble_text(made, Characters(), BLOCK, 512, 212).truncated_tokens == 0
 
 
+def test_a_limit_above_the_room_cuts_to_the_room() -> None:
+    """In one step: to 500 first, halves of 250 bytes end within a character, and what they grow by would be lost."""
+    made = replace(example(0), context="爱" * 400)
+    ids = Bytes().encode(made.context + made.question)
+    prompt = assemble_text(made, Bytes(), BLOCK, 448, 500)
+    assert prompt.tokens == ids[:192] + ids[-192:]
+    assert prompt.truncated_tokens == len(ids) - 384
+
+
 def test_a_text_that_grows_by_the_cut_may_pass_the_limit_but_not_the_positions() -> None:
     made = replace(example(0), context="爱" * 400)
     ids = Bytes().encode(made.context + made.question)
@@ -128,6 +159,31 @@ def test_the_question_starts_where_a_cut_left_it() -> None:
     prompt = assemble_text(made, Characters(), BLOCK, 512, 60)
     assert prompt.question_start == 30
     assert spelled(prompt, Characters())[30:] == made.question[-30:]
+
+
+@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize("limit", [None, 120])
+def test_the_question_starts_where_decoding_changed_it(chat: bool, limit: int | None) -> None:
+    question = unicodedata.normalize("NFD", " Où est-il allé, où ?\n")
+    made = example(300, question, chat=chat, prefix=" Il est")
+    prompt = assemble_text(made, Composed(), BLOCK, 512, limit)
+    assert bool(prompt.truncated_tokens) == (limit is not None)
+    assert spelled(prompt, Composed())[prompt.question_start :].startswith("Où est-il allé, où ?")
+
+
+def test_a_cut_through_the_first_character_leaves_the_rest_of_the_question() -> None:
+    made = replace(example(0, "爱" * 10), context="x" * 300)
+    prompt = assemble_text(made, Bytes(), BLOCK, 512, 58)  # 29 bytes of the question's 30
+    assert 29 <= prompt.question_start <= 29 + len("\ufffd\ufffd".encode())
+
+
+@pytest.mark.parametrize("positions", [192, 512])
+def test_a_template_that_changes_the_question_leaves_its_size(positions: int) -> None:
+    """The template as a whole counts as what stands behind: where its ends lie is unknown."""
+    made = example(300, chat=True, prefix=" It is")
+    prompt = assemble_text(made, Shouting(), BLOCK, positions)
+    ending = len("Who is it?" + OPEN + CLOSE + " It is")
+    assert len(prompt.tokens) - prompt.question_start == ending
 
 
 def test_an_answer_prefix_that_repeats_the_question_is_not_the_question() -> None:
@@ -173,3 +229,19 @@ def test_a_prompt_that_cannot_be_made_to_fit_is_refused() -> None:
 def test_a_limit_without_two_halves_is_refused(limit: int) -> None:
     with pytest.raises(TaskError, match=f"task.max_prompt_tokens={limit}: allowed are whole numbers above 1"):
         LongBench(dataset="hotpotqa", max_prompt_tokens=limit)
+
+
+@pytest.mark.parametrize("kind", [LongBench, LongBenchV2, KeyNeedles, RulerNeedles])
+def test_the_limit_changes_the_prompts_and_not_the_examples(kind: type[TextTask], tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"dataset": "hotpotqa", "data": "sample"} if kind is LongBench else {}
+    if kind is LongBenchV2:
+        row = {name: "x" for name in ("_id", "context", "question", "difficulty", "length", "domain")}
+        row |= {f"choice_{letter}": letter for letter in "ABCD"} | {"answer": "A"}
+        (tmp_path / "data.json").write_text(json.dumps([row | {"context": "Some text. " * 100}]))
+        fields = {"data": str(tmp_path)}
+    whole, cut = kind(**fields), kind(**fields, max_prompt_tokens=100)
+    assert whole.content_hash == cut.content_hash
+    made = whole.examples(Characters(), 1, 0, BLOCK)
+    assert made == cut.examples(Characters(), 1, 0, BLOCK)
+    prompts = [task.prompt(made[0], Characters(), BLOCK, 65_536) for task in (whole, cut)]
+    assert prompts[0].truncated_tokens == 0 < prompts[1].truncated_tokens
