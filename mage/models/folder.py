@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mage.errors import UserError
 from mage.models.digest import file_digest
-from mage.models.source import Source, Stored, read_json
+from mage.models.json_file import read_json
+from mage.models.source import Source, Stored
 from mage.models.tokenizer import Tokenizer
 from mage.models.tokenizer_files import read_tokenizer
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -89,16 +88,3 @@ def layout_of(source: Source, body: BodyConfig) -> dict[str, HubTensor]:
     """Return the places each tensor of the source fills, by any name that its files may use."""
     layout = hub_layout(source.config, body)
     return {alias: layout[name] for alias, name in by_file_name(layout).items()}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises `UserError` that names the file."""
-    if not path.is_file():
-        raise UserError(f"{path}: the file is missing.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object.")
-    return content

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mage.errors import UserError
 from mage.models.bpe import QWEN_SPLIT, Special, byte_level_bpe
 from mage.models.chat import ChatTemplate
+from mage.models.json_file import read_json
 from mage.models.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -94,15 +94,7 @@ def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _object(file: Path) -> dict[str, Any]:
     """Read a JSON object, empty where there is no such file."""
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: expected a JSON object.")
-    return content
+    return read_json(file) if file.is_file() else {}
 
 
 def _hashed(*files: Path) -> str:

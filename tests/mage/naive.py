@@ -38,6 +38,19 @@ class Block:
 Rule = Callable[[Block, Predict], None]  # writes a block from its masks to its final tokens
 
 
+LLADA2_EXPERTS: dict[str, object] = {
+    "num_experts": 16,
+    "num_experts_per_tok": 3,
+    "num_shared_experts": 1,
+    "moe_intermediate_size": 12,
+    "first_k_dense_replace": 1,
+    "n_group": 4,
+    "topk_group": 2,
+    "norm_topk_prob": True,
+    "score_function": "sigmoid",
+    "moe_router_enable_expert_bias": True,
+    "routed_scaling_factor": 2.5,
+}
 FAMILIES: dict[str, dict[str, object]] = {
     "llama": {},
     "qwen2": {},
@@ -55,20 +68,7 @@ FAMILIES: dict[str, dict[str, object]] = {
             "llama_4_scaling_beta": 0.1,
         },
     },
-    "llada2_moe": {
-        "partial_rotary_factor": 0.5,
-        "num_experts": 16,
-        "num_experts_per_tok": 3,
-        "num_shared_experts": 1,
-        "moe_intermediate_size": 12,
-        "first_k_dense_replace": 1,
-        "n_group": 4,
-        "topk_group": 2,
-        "norm_topk_prob": True,
-        "score_function": "sigmoid",
-        "moe_router_enable_expert_bias": True,
-        "routed_scaling_factor": 2.5,
-    },
+    "llada2_moe": {"partial_rotary_factor": 0.5, **LLADA2_EXPERTS},
 }
 
 

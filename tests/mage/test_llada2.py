@@ -14,6 +14,7 @@ from mage.errors import UserError
 from mage.models.families.registry import body_config, hub_layout
 from mage.models.layout import Layout, fill
 from mage.models.transformer import Transformer
+from tests.mage.naive import LLADA2_EXPERTS
 
 HEADS, KV_HEADS, WIDTH, ROTARY, EPSILON, THETA, BLOCK = 4, 2, 16, 8, 1e-6, 600000.0, 8
 CONFIG: dict[str, Any] = {
@@ -34,17 +35,7 @@ CONFIG: dict[str, Any] = {
     "tie_word_embeddings": False,
     "use_qkv_bias": False,
     "use_bias": False,
-    "num_experts": 16,
-    "num_experts_per_tok": 3,
-    "num_shared_experts": 1,
-    "moe_intermediate_size": 12,
-    "first_k_dense_replace": 1,
-    "n_group": 4,
-    "topk_group": 2,
-    "norm_topk_prob": True,
-    "score_function": "sigmoid",
-    "moe_router_enable_expert_bias": True,
-    "routed_scaling_factor": 2.5,
+    **LLADA2_EXPERTS,
     "router_dtype": "fp32",
 }
 CASES: dict[str, dict[str, Any]] = {

@@ -99,6 +99,15 @@ def test_dense_layers_is_one_knob(tiny_checkpoint: Path) -> None:
     assert set(layers.values()) == {3}
 
 
+def assert_composed_as_single_runs(swept: dict[str, list[str]]) -> None:
+    together = compose_sweep([f"{key}={','.join(values)}" for key, values in swept.items()], CONF, multirun=True)
+    alone = []
+    for values in itertools.product(*swept.values()):
+        overrides = [f"{key}={value}" for key, value in zip(swept, values, strict=True)]
+        alone += compose_sweep(overrides, CONF, multirun=False) or []
+    assert together == alone
+
+
 def test_a_sweep_over_values_composes_what_single_runs_do(tiny_checkpoint: Path) -> None:
     swept = {
         "method": ["mage", "quest"],
@@ -107,12 +116,7 @@ def test_a_sweep_over_values_composes_what_single_runs_do(tiny_checkpoint: Path)
         "task.lengths": ["[128]", "[128,256]"],
         "runner.timeout_s": ["1.5", "null"],
     }
-    together = compose_sweep([f"{key}={','.join(values)}" for key, values in swept.items()], CONF, multirun=True)
-    alone = []
-    for values in itertools.product(*swept.values()):
-        overrides = [f"{key}={value}" for key, value in zip(swept, values, strict=True)]
-        alone += compose_sweep(overrides, CONF, multirun=False) or []
-    assert together == alone
+    assert_composed_as_single_runs(swept)
 
 
 def test_a_sweep_over_choices_composes_what_single_runs_do() -> None:
@@ -123,12 +127,7 @@ def test_a_sweep_over_choices_composes_what_single_runs_do() -> None:
         "+experiment": ["ci", "niah_grid"],  # changes more than a group of its own
         "dense_layers": ["1", "3"],
     }
-    together = compose_sweep([f"{key}={','.join(values)}" for key, values in swept.items()], CONF, multirun=True)
-    alone = []
-    for values in itertools.product(*swept.values()):
-        overrides = [f"{key}={value}" for key, value in zip(swept, values, strict=True)]
-        alone += compose_sweep(overrides, CONF, multirun=False) or []
-    assert together == alone
+    assert_composed_as_single_runs(swept)
 
 
 def test_a_glob_reaches_into_the_folders_of_a_group() -> None:
