@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 
@@ -14,6 +15,7 @@ def fork(work: Callable[[], int]) -> BaseProcess:
     """Start `work` in a child; its exit status is what `work` returns."""
 
     def child() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
         torch.set_num_threads(1)  # the threads of a pool do not survive a fork
         os._exit(work())
 
