@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from mage.errors import UserError
+from mage.models.adapter import Adapter
 from mage.models.checkpoint import check_tokenizer, content_hash
 from mage.models.config import BodyConfig, with_yarn
+from mage.models.location import locate_adapter
 from mage.models.opening import open_source, open_tokenizer
 from mage.models.source import Source, check_source
 from mage.models.tokenizer import Tokenizer
@@ -32,19 +34,22 @@ ELSEWHERE: dict[str, object] = {
 class Checkpoint:
     """A source whose files are all there and whole, as far as their headers tell.
 
-    `config`: the body, stretched by YaRN where that is asked for. `trained_positions`: the window that the model was
-    trained with. `content_hash`: of everything here that can change a result, also of that window.
+    `adapter`: of denoising forwards, fits the body. `config`: the body, stretched by YaRN where that is asked for.
+    `trained_positions`: the window that the model was trained with. `content_hash`: of everything here that can change
+    a result, also of that window. `body_hash`: the same without the adapter.
     """
 
     source: Source
     tokenizer: Tokenizer
+    adapter: Adapter | None
     config: BodyConfig
     trained_positions: int
     content_hash: str
+    body_hash: str
 
 
 def inspect(model: ModelSettings) -> Checkpoint:
-    """Check config, tokenizer and the headers of the weights; a hub checkpoint is downloaded first.
+    """Check adapter, config, tokenizer and the headers of the weights; what lies elsewhere is downloaded first.
 
     Raises `UserError` with one line that names the file.
     """
@@ -55,8 +60,11 @@ def inspect(model: ModelSettings) -> Checkpoint:
 @lru_cache  # the hash may read the files of the weights
 def _inspected(text: str) -> Checkpoint:
     model = ModelSettings.model_validate_json(text)
+    adapter = None if model.adapter is None else Adapter.read(locate_adapter(model.adapter, ROOT))
     source = open_source(model.weights, revision=model.revision, body=model.body, root=ROOT, say=_say)
     declared = check_source(source)
+    if adapter is not None:
+        adapter.check(declared)
     tokenizer = open_tokenizer(
         model.tokenizer,
         source,
@@ -75,8 +83,9 @@ def _inspected(text: str) -> Checkpoint:
         except UserError as error:
             raise UserError(f"{source.place}: {error}") from error
     content = f"{content_hash(source, tokenizer, config)}:{trained}"
-    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-    return Checkpoint(source, tokenizer, config, trained, digest)
+    adapted = content if adapter is None else f"{content}:{adapter.digest}"
+    digests = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in (adapted, content)]
+    return Checkpoint(source, tokenizer, adapter, config, trained, *digests)
 
 
 def _say(text: str) -> None:

@@ -13,10 +13,12 @@ from runners.settings import ModelSettings
 
 
 def check_machine(model: ModelSettings) -> None:
-    """Raise `UserError` with one line when this machine cannot run a model so, before anything of it is fetched."""
+    """Raise `UserError` with one line when a model cannot be run so here, before anything of it is fetched."""
     _check_device(model.device)
     if model.dtype not in DTYPES:
         raise unknown_choice("model.dtype", model.dtype, DTYPES)
+    if model.adapter is not None:
+        diffusion_spec(model).check_adapted()
 
 
 def check_feasible(cell: Cell) -> None:
@@ -26,6 +28,7 @@ def check_feasible(cell: Cell) -> None:
     _check_block_size(spec, cell.checkpoint.config.max_positions)
     _check_routing(cell)
     cell.decoding.check(spec)
+    cell.runner.check(spec)
     _check_dense_layers(cell)
     cell.method.for_model(layers, spec.block_size)
     for length in cell.task.context_lengths():

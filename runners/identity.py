@@ -19,6 +19,7 @@ IGNORED = (
     "model.weights",
     "model.revision",
     "model.tokenizer",
+    "model.adapter",
     "model.body",
     "model.trained_positions",
     "model.threads",
@@ -28,6 +29,8 @@ IGNORED = (
     "runner.on_error",
     "runner.prefix_cache_gib",
 )
+# Options that came later, at the value that leaves a cell what it was before there was a choice.
+NEUTRAL = {"task.questions": 1, "runner.likelihood": False}
 
 
 def identity_of(config: Mapping[str, Any], *, model_hash: str, task_hash: str, uses_budget: bool) -> str:
@@ -45,5 +48,5 @@ def _without(config: Mapping[str, Any], ignored: tuple[str, ...], prefix: str = 
     return {
         key: _without(value, ignored, f"{prefix}{key}.") if isinstance(value, Mapping) else value
         for key, value in config.items()
-        if f"{prefix}{key}" not in ignored
+        if (name := f"{prefix}{key}") not in ignored and (name not in NEUTRAL or value != NEUTRAL[name])
     }

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mage.budget import Budget
 from mage.errors import UserError
-from mage.models.location import locate
+from mage.models.location import locate, locate_adapter
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,11 +21,12 @@ ROOT = Path(__file__).resolve().parents[1]
 class ModelSettings(BaseModel):
     """conf/model: where the weights come from, how they are run, and how the model writes a block.
 
-    `weights`: a folder, a file.gguf, a hub name `owner/name`, or `random` (see `mage.models.location`). `revision`: of
-    the hub. `tokenizer`: None (the checkpoint's own), `qwen`, `bytes`, a folder or a hub name. `chat`: options of the
-    chat template. `threads`: torch threads on a CPU; None: torch's own choice. `trained_positions`: the window the
-    model was trained with; None: what its config says. `yarn`: factor by which YaRN stretches that window. `body`: the
-    config.json of random weights. The others: see `mage.models.diffusion`.
+    `weights`: a folder, a file.gguf, one in a wheel, a hub name `owner/name`, or `random` (see `mage.models.location`).
+    `revision`: of the hub. `tokenizer`: None (the checkpoint's own), `qwen`, `bytes`, a folder or a hub name.
+    `adapter`: a folder (see `mage.models.adapter`), or None. `chat`: options of the chat template. `threads`: torch
+    threads on a CPU; None: torch's own choice. `trained_positions`: the window the model was trained with; None: what
+    its config says. `yarn`: factor by which YaRN stretches that window. `body`: the config.json of random weights. The
+    others: see `mage.models.diffusion`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +35,7 @@ class ModelSettings(BaseModel):
     weights: str = Field(min_length=1)
     revision: str | None = None
     tokenizer: str | None = None
+    adapter: str | None = None
     chat: dict[str, Any] = Field(default_factory=dict)
     device: str = "cpu"
     dtype: str = "float32"
@@ -92,8 +94,10 @@ def read_settings(config: Mapping[str, Any]) -> tuple[Settings, Budget]:
 
 
 def check_location(settings: Settings) -> None:
-    """Raise `UserError` when `model.weights` is no place that weights can come from."""
+    """Raise `UserError` when `model.weights` is no place that weights can come from, `model.adapter` no folder."""
     locate(settings.model.weights, ROOT)
+    if settings.model.adapter is not None:
+        locate_adapter(settings.model.adapter, ROOT)
 
 
 def first_error(error: ValidationError, prefix: str = "", fields: Iterable[str] = ()) -> UserError:

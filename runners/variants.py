@@ -10,7 +10,7 @@ from runners.cell import Cell
 from runners.identity import IGNORED
 
 # Options that change no result but may be all that differs between two rows.
-NAMED = ("name", "model.weights", "model.revision", "model.tokenizer", "model.body")
+NAMED = ("name", "model.weights", "model.revision", "model.tokenizer", "model.adapter", "model.body")
 NEVER_SHOWN = frozenset(IGNORED) - frozenset(NAMED) | {"budget"}
 
 

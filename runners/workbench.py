@@ -12,7 +12,7 @@ import torch
 
 from mage.generation.engine import Engine
 from mage.generation.prefill import Prefix
-from mage.models.checkpoint import LanguageModel, load_model
+from mage.models.checkpoint import LanguageModel, check_ids, load_model
 from runners.cell import Cell
 from runners.feasibility import diffusion_spec
 from runners.material import Question, make_questions
@@ -24,6 +24,7 @@ class Workbench:
 
     def __init__(self) -> None:
         self._model_key: tuple[object, ...] = ()
+        self._weights_key: tuple[object, ...] = ()
         self._model: LanguageModel | None = None
         self._threads = torch.get_num_threads()  # torch's own choice
         self._questions_key: tuple[object, ...] = ()
@@ -31,8 +32,12 @@ class Workbench:
         self._prefixes = PrefixCache(0)
 
     def model(self, cell: Cell) -> LanguageModel:
-        """Return the cell's model, loaded when the last cell had another one. Raises whatever loading may raise."""
+        """Return the cell's model, loaded when the last cell had other weights. Raises whatever loading may raise."""
         if self._model is None or cell.model_key != self._model_key:
+            if self._model is not None and cell.weights_key == self._weights_key:
+                self._model = _rewritten(self._model, cell)
+                self._model_key = cell.model_key
+                return self._model
             if self._model is not None:  # two models need not fit into memory together
                 self._model = None
                 self.drop_prefixes()
@@ -45,8 +50,9 @@ class Workbench:
                 dtype=wanted.dtype,
                 body=checkpoint.config,
                 tokenizer=checkpoint.tokenizer,
+                adapter=checkpoint.adapter,
             )
-            self._model_key = cell.model_key
+            self._model_key, self._weights_key = cell.model_key, cell.weights_key
         return self._model
 
     def questions(self, cell: Cell) -> list[Question]:
@@ -56,15 +62,31 @@ class Workbench:
         if key != self._questions_key:
             self._questions, self._questions_key = make_questions(cell, model), key
         self._prefixes.limit_bytes = int(cell.runner.prefix_cache_gib * 2**30)
-        self._prefixes.enter(key)
+        self._prefixes.enter(cell.prefix_key)
         return self._questions
 
     def prefix(self, engine: Engine, questions: Sequence[Question]) -> Prefix:
-        """Return the prefilled prompts of a group of questions."""
+        """Return the prefilled prompts of a group of questions.
+
+        A causal prompt that stands alone in its group is prefilled in parts, and what it shares with other questions,
+        or else all of it, is kept without room for an answer: it serves every block size.
+        """
         prompts = [question.prompt.tokens for question in questions]
         limits = [question.example.max_new_tokens for question in questions]
-        key = tuple(question.example.id for question in questions)
+        if engine.model.spec.causal and len(questions) == 1:
+            return self._continued(engine, questions[0])
+        key = (engine.model.spec.block_size, *(question.example.id for question in questions))
         return self._prefixes.get(key, lambda: engine.prefill(prompts, limits))
+
+    def _continued(self, engine: Engine, question: Question) -> Prefix:
+        """Prefill what is the question's own. The seconds of a shared part are split evenly over those who share it."""
+        tokens = question.prompt.tokens
+        shared = tokens[: question.shared_tokens or len(tokens)]
+        key = tuple(shared)
+        common = self._prefixes.get(key, lambda: engine.prefill_common(shared), at_once=question.sharers > 1)
+        prefix = engine.prefill([tokens], [question.example.max_new_tokens], common=common)
+        prefix.seconds += common.seconds / (question.sharers if self._prefixes.holds(key) else 1)
+        return prefix
 
     def drop_prefixes(self) -> None:
         """Give memory back, after a cell that ran out of it."""
@@ -73,6 +95,15 @@ class Workbench:
         if torch.cuda.is_available():
             with suppress(RuntimeError):  # a device that failed for good says so to the next cell
                 torch.cuda.empty_cache()
+
+
+def _rewritten(model: LanguageModel, cell: Cell) -> LanguageModel:
+    """The same body, with the cell's way of writing blocks: block size, adapter, and so on."""
+    spec, checkpoint = diffusion_spec(cell.settings.model), cell.checkpoint
+    check_ids(spec, model.body.config)
+    adapter = checkpoint.adapter
+    adapted = None if adapter is None else adapter.merged_into(model.body, spec.mask_id)
+    return LanguageModel(model.body, spec, checkpoint.tokenizer, adapted)
 
 
 class PeakMemory:

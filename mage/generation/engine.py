@@ -10,7 +10,7 @@ from mage.attention.block import BlockAttention, Observer
 from mage.budget import Budget
 from mage.errors import UserError
 from mage.generation.decoding import Decoding
-from mage.generation.prefill import Prefix, prefill
+from mage.generation.prefill import Prefix, prefill, prefill_common
 from mage.generation.session import Generation, Session
 from mage.method import Method
 from mage.models.checkpoint import LanguageModel
@@ -41,9 +41,16 @@ class Engine:
         self.model, self.method, self.decoding = model, method, decoding
         self._prefill_chunk, self._shadow, self._observer = prefill_chunk, shadow, observer
 
-    def prefill(self, prompts: list[list[int]], max_new_tokens: list[int]) -> Prefix:
-        """Prefill `prompts`, one limit of new tokens each: whole blocks of them, all of them where that is causal."""
-        return prefill(self.model, prompts, max_new_tokens, chunk=self._prefill_chunk)
+    def prefill(self, prompts: list[list[int]], max_new_tokens: list[int], *, common: Prefix | None = None) -> Prefix:
+        """Prefill `prompts`, one limit of new tokens each: whole blocks of them, all of them where that is causal.
+
+        `common`: what `prefill_common` made of the first tokens of a single prompt.
+        """
+        return prefill(self.model, prompts, max_new_tokens, chunk=self._prefill_chunk, common=common)
+
+    def prefill_common(self, tokens: list[int]) -> Prefix:
+        """Prefill what several prompts begin with. Needs a causal prefill."""
+        return prefill_common(self.model, tokens, chunk=self._prefill_chunk)
 
     @torch.inference_mode()
     def generate(

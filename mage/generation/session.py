@@ -22,11 +22,16 @@ from mage.view import Forward
 
 @dataclass
 class Generation:
-    """The answer to one prompt: its tokens up to, and without, the stop token; whether it stopped; its trace."""
+    """The answer to one prompt: its tokens up to, and without, the stop token; that token (None: it met its limit)."""
 
     tokens: list[int]
-    stopped: bool
+    stop_token: int | None
     trace: Trace
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the answer ended by itself."""
+        return self.stop_token is not None
 
 
 @dataclass
@@ -68,7 +73,7 @@ class Session:
         self._may_settle = decoding.settles and not model.spec.causal
         budgets = [None if budget is None else budget.resolve(length) for length in prefix.lengths]
         shared = prefix.seconds / len(budgets)
-        self._results = [Generation([], False, Trace([], shared, tokens)) for tokens in budgets]
+        self._results = [Generation([], None, Trace([], shared, tokens)) for tokens in budgets]
 
     def run(self) -> list[Generation]:
         """Generate until every row has met a stop token or its limit."""
@@ -133,7 +138,7 @@ class Session:
             for slot in range(prompt[row], min(room, len(tokens[row]))):
                 result.trace.blocks[-1].tokens_decided[DECIDED[decided[row][slot]]] += 1
                 if stops[row][slot]:
-                    result.stopped = True
+                    result.stop_token = tokens[row][slot]
                     break
                 result.tokens.append(tokens[row][slot])
             self._done[row] = result.stopped or room <= len(tokens[row])
@@ -159,7 +164,8 @@ class Session:
         return logits
 
     def _forward(self, canvas: Canvas, forward: Forward, *, keep: list[bool] | None) -> Tensor:
-        """Run the body over the block and return its logits `[batch, block size, vocab]`.
+        """Run a body over the block and return its logits `[batch, block size, vocab]`: the block body, or for a commit
+        the one that the prefix was made with.
 
         `keep`: rows whose K, V of the block are written behind the prefix (None: no row), by a denoising step where
         the next forward overwrites them.
@@ -176,7 +182,8 @@ class Session:
             return self._attention(layer, q, k, v)
 
         attend = self._attention if keep is None or forward.commit else attend_and_keep
-        return self._model.body.logits(self._model.body.hidden(canvas.tokens, positions, attend))
+        body = self._model.body if forward.commit else self._model.block_body
+        return body.logits(body.hidden(canvas.tokens, positions, attend))
 
     def _account(self, active: list[bool], kinds: list[str], began: Any) -> None:
         """Book one forward, of a kind for each row, on the rows that needed it."""

@@ -1,4 +1,4 @@
-"""Files kept between processes in the user's cache directory: small and cheap to lose."""
+"""Files kept between processes in the user's cache directory: cheap to lose."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 def read_kept(name: str) -> bytes | None:
     """Return what `keep` wrote under `name`, None where there is nothing. The caller tells whether it is whole."""
     try:
-        return (_folder() / name).read_bytes()
+        return (cache_folder() / name).read_bytes()
     except OSError:
         return None
 
@@ -18,11 +18,12 @@ def read_kept(name: str) -> bytes | None:
 def keep(name: str, content: bytes) -> None:
     """Keep `content` under the file name `name`, all or nothing; not at all where the directory cannot be written."""
     with suppress(OSError):
-        _folder().mkdir(parents=True, exist_ok=True)
-        part = _folder() / f"{name}.{os.getpid()}"
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        part = cache_folder() / f"{name}.{os.getpid()}"
         part.write_bytes(content)
-        part.replace(_folder() / name)
+        part.replace(cache_folder() / name)
 
 
-def _folder() -> Path:
+def cache_folder() -> Path:
+    """Return the directory. It may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mage-bench"

@@ -38,13 +38,19 @@ class ChatTemplate:
     """A template with the names it may use.
 
     text: the Jinja source. tokens: special tokens by name (`bos_token`). options: `model.chat`, such as
-    `{enable_thinking: false}`; `date`, as `"2025-01-01"` (which is the default), is also what `strftime_now` formats.
+    `{enable_thinking: false}`; `date`, as `"2025-01-01"` (which is the default), is also what `strftime_now` formats;
+    `template` is Jinja source that stands in for `text`.
     place: the file the text comes from, for messages. Raises `UserError` when the template cannot be parsed or does not
     render one user message, or for a date that is none.
     """
 
     def __init__(self, text: str, tokens: Mapping[str, str], options: Mapping[str, Any], place: str) -> None:
-        self._names = {"tools": None, "documents": None, **tokens, **options}
+        names = dict(options)
+        if "template" in names:
+            text, place = names.pop("template"), "model.chat.template"
+            if not isinstance(text, str):
+                raise UserError(f"{place}={text}: not a text. Allowed: the Jinja source of a chat template.")
+        self._names = {"tools": None, "documents": None, **tokens, **names}
         self._place = place
         self.digest = hashlib.sha256(json.dumps([text, dict(tokens)], sort_keys=True).encode()).hexdigest()
         day = _day(options.get("date", DATE))

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from mage.errors import UserError, unknown_choice
+from mage.models.adapter import Adapter
 from mage.models.config import BodyConfig
 from mage.models.diffusion import DiffusionSpec
 from mage.models.folder import Folder
@@ -25,11 +26,24 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A loaded model: body, block-diffusion declaration, tokenizer."""
+    """A loaded model: body, block-diffusion declaration, tokenizer.
+
+    adapted: what denoising forwards run instead of `body`, None where they run that too; needs causal prefixes.
+    """
 
     body: Transformer
     spec: DiffusionSpec
     tokenizer: Tokenizer
+    adapted: Transformer | None = None
+
+    def __post_init__(self) -> None:
+        if self.adapted is not None:
+            self.spec.check_adapted()
+
+    @property
+    def block_body(self) -> Transformer:
+        """The body of denoising forwards. Prefill and commit run `body`."""
+        return self.body if self.adapted is None else self.adapted
 
     @property
     def max_positions(self) -> int:
@@ -50,16 +64,19 @@ def load_model(
     dtype: str = "float32",
     body: BodyConfig | None = None,
     tokenizer: Tokenizer | None = None,
+    adapter: Adapter | None = None,
 ) -> LanguageModel:
     """Load a model for inference, tensor by tensor, so that memory holds one model and one tensor more.
 
     source: a folder, a .gguf file, or what `mage.models.opening.open_source` returned. body: the body to fill, when
-    it is to differ from what the source says (YaRN). tokenizer: instead of the source's own. Raises `UserError` that
-    names the file, and the tensor or key, when something is missing, truncated, surplus, of another shape than the
-    config says, or in a format that can hold code.
+    it is to differ from what the source says (YaRN). tokenizer: instead of the source's own. adapter: of denoising
+    forwards; needs causal prefixes. Raises `UserError` that names the file, and the tensor or key, when something is
+    missing, truncated, surplus, of another shape than the config says, or in a format that can hold code.
     """
     if dtype not in DTYPES:
         raise unknown_choice("model.dtype", dtype, DTYPES)
+    if adapter is not None:
+        spec.check_adapted()
     if not isinstance(source, Source):
         source = open_local(source)
     declared = check_source(source)
@@ -67,6 +84,8 @@ def load_model(
     check_ids(spec, body)
     tokenizer = tokenizer or source.tokenizer({})
     check_tokenizer(tokenizer, body, source)
+    if adapter is not None:
+        adapter.check(body)
     with torch.device("meta"):
         transformer = Transformer(body)
     target = torch.device(device)
@@ -85,7 +104,8 @@ def load_model(
     if body.tied_embeddings:
         transformer.lm_head.weight = transformer.model.embed_tokens.weight
     transformer.eval().requires_grad_(False)
-    return LanguageModel(transformer, spec, tokenizer)
+    adapted = None if adapter is None else adapter.merged_into(transformer, spec.mask_id)
+    return LanguageModel(transformer, spec, tokenizer, adapted)
 
 
 def open_local(place: str | Path) -> Source:

@@ -60,6 +60,13 @@ class DiffusionSpec:
         if len(set(self.control_ids)) < len(self.control_ids):
             raise UserError(f"model.mask_id, delete_id and split_id must differ, not {self.control_ids}.")
 
+    def check_adapted(self) -> None:
+        """Raise `UserError` unless denoising forwards may have a body of their own: none may stand for a commit."""
+        if not self.causal:
+            raise UserError(
+                f"model.prefix_attention={self.prefix_attention} with model.adapter is not supported. Allowed: causal."
+            )
+
     @property
     def causal(self) -> bool:
         """Whether finished tokens see only what stands before them."""

