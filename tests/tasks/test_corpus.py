@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.corpus import SHIPPED, corpus
+from tasks.corpus import NAMES, SHIPPED, corpus
 from tasks.errors import TaskError
 
 
@@ -22,9 +22,10 @@ def test_the_novels_are_prose_without_traces_of_their_source() -> None:
     assert not re.search(r"[Gg]utenberg|GUTENBERG|http|^Produced by|_", novels.text, re.MULTILINE)
 
 
-def test_every_shipped_text_is_attributed() -> None:
-    told = (SHIPPED / "novels" / "ATTRIBUTION.md").read_text()
-    files = sorted(file.name for file in (SHIPPED / "novels").glob("*.txt"))
+@pytest.mark.parametrize("name", NAMES)
+def test_every_shipped_text_is_attributed(name: str) -> None:
+    told = (SHIPPED / name / "ATTRIBUTION.md").read_text()
+    files = sorted(file.name for file in (SHIPPED / name).glob("*.txt"))
     assert files == re.findall(r"`(\S+\.txt)`", told)
     assert "public domain" in told
 
@@ -49,14 +50,14 @@ def test_the_digest_follows_the_text_and_not_the_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["", "novel", "no/such/folder"])
 def test_a_missing_folder_is_refused(source: str) -> None:
-    with pytest.raises(TaskError, match=r"^task\.haystack='.*': there is no such folder; allowed are novels or a"):
+    with pytest.raises(TaskError, match=r"^task\.haystack='.*': there is no such folder; allowed are novels, novels_"):
         corpus(source)
 
 
 def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(" \n")
     (tmp_path / "b.md").write_text("text")
-    with pytest.raises(TaskError, match="the folder holds no text; allowed are novels or"):
+    with pytest.raises(TaskError, match="the folder holds no text; allowed are novels, novels_train or"):
         corpus(str(tmp_path))
 
 

@@ -1,0 +1,76 @@
+"""Training answers from the base model itself: it is interviewed about passages, and what it says is kept in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from mage.models.checkpoint import LanguageModel
+from mage.training.sampling import sample
+from tasks.lessons.interviews import Interviews, degenerate
+
+
+def interview_model(
+    model: LanguageModel,
+    interviews: Interviews,
+    path: Path,
+    count: int,
+    *,
+    questions: int = 5,
+    max_new: int = 96,
+    temperature: float = 0.7,
+    top_p: float = 0.95,
+    go_on: Callable[[], bool] = lambda: True,
+) -> int:
+    """Append the answers of the interviews up to `count` to `path`; return how many answers were added.
+
+    Every other answer is the likeliest one, token by token, and so are all about needles, which have one right answer;
+    the others are drawn at `temperature`. Answers that run in circles are left out. A line is `{interview, kind,
+    context, prompt, answer, finished}`, tokens as ids. A file that is there goes on with the interview behind its last
+    one; an interview's answers do not depend on where it was interrupted. go_on: asked before each interview.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first, added = _next(path), 0
+    with path.open("a", encoding="utf-8") as file:
+        for index in range(first, count):
+            if not go_on():
+                break
+            interview = interviews.interview(index, questions)
+            heat = [temperature * (place % 2 and interview.kind != "needle") for place in range(len(interview.prompts))]
+            generator = torch.Generator(model.device).manual_seed(index)
+            answers = sample(
+                model.body, interview.context, interview.prompts, max_new, model.spec.stop_ids, heat, top_p, generator
+            )
+            lines = [
+                json.dumps(
+                    {
+                        "interview": index,
+                        "kind": interview.kind,
+                        "context": interview.context,
+                        "prompt": prompt,
+                        "answer": answer,
+                        "finished": answer[-1] in model.spec.stop_ids,
+                    }
+                )
+                for prompt, answer in zip(interview.prompts, answers, strict=True)
+                if not degenerate(answer)
+            ]
+            file.write("".join(line + "\n" for line in lines))
+            file.flush()
+            added += len(lines)
+    return added
+
+
+def _next(path: Path) -> int:
+    """The first interview that the file does not hold. A line that was cut off in writing is removed."""
+    if not path.is_file():
+        return 0
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        path.write_bytes(whole)
+    lines = whole.splitlines()
+    return json.loads(lines[-1])["interview"] + 1 if lines else 0
