@@ -19,6 +19,7 @@ from analysis.section import Section, captioned, slug
 from analysis.suite import PLACE, Suite, suites
 from analysis.suite_table import category_table, split_table, suite_table
 from analysis.table import Table
+from analysis.writing_table import written_in_ways
 
 SPLITS = ("length", "bucket", "difficulty")
 """Example labels by which a benchmark gets a table of its own."""
@@ -31,13 +32,16 @@ def accuracy_sections(results: Results, comparison: Comparison, chosen: Measure 
     sections: list[Section] = []
     grid = grid_examples(results)
     found = list(suites(comparison, chosen))
+    ways = written_in_ways(comparison)
     for key, points in comparison.points.groupby(PLACE, sort=False):
         place = tuple(map(str, key))
         own = [suite for suite in found if suite.place == place]
         in_suites = points.index.isin([index for suite in own for index in suite.points.index])
         for suite in own:
             sections += _suite_sections(suite, chosen, folder)
-        if not in_suites.all():
+        # What was run dense alone, to compare ways of writing, has no budget to be told by.
+        compared = points.method.eq(BASELINE).all() and points.index.isin(ways.index).all()
+        if not in_suites.all() and not compared:
             sections += _task_sections(points[~in_suites], chosen, folder)
         depth = Section(f"Accuracy by length and depth: {_told(place)}")
         depth.figures = _heatmaps(points[~in_suites], grid, chosen, folder)

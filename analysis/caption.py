@@ -84,18 +84,47 @@ def pooled(points: pd.DataFrame) -> str:
     )
 
 
+def clustered(points: pd.DataFrame) -> str:
+    """Says that examples share contexts, where they do."""
+    counts = context_counts(points)
+    if not counts:
+        return ""
+    contexts = " to ".join(map(str, counts if len(counts) < 2 else (counts[0], counts[-1])))
+    contexts += " context" if counts == [1] else " contexts"
+    return (
+        f"Examples share contexts, {counted(points)} in {contexts} a cell: "
+        "intervals resample contexts, McNemar's test turns the signs of whole contexts, and the seconds in which a "
+        "model with a causal prefix prefills a context are split evenly over its examples."
+    )
+
+
+def context_counts(points: pd.DataFrame) -> list[int]:
+    """The different numbers of contexts of the points whose examples share them, rising."""
+    return sorted({int(n) for n in points.contexts.dropna()}) if "contexts" in points else []
+
+
 def few(points: pd.DataFrame) -> str:
-    """Says why there is no interval, where examples are too few."""
-    low = any(count < FEWEST for count in example_counts(points))
-    return f"Of fewer than {FEWEST} examples there is no interval." if low else ""
+    """Says why there is no interval, where examples or contexts are too few."""
+    kinds = {"examples": example_counts(points), "contexts": context_counts(points)}
+    low = " or ".join(kind for kind, counts in kinds.items() if any(count < FEWEST for count in counts))
+    return f"Of fewer than {FEWEST} {low} there is no interval." if low else ""
 
 
 def closing(points: pd.DataFrame) -> str:
     """What must not be missed about the cells of a table, each sentence after a space.
 
-    Truncated prompts, questions outside the budget, shared and few examples, sample data, untrained positions.
+    Truncated prompts, questions outside the budget, shared and few examples or contexts, sample data, untrained
+    positions.
     """
     shared = pooled(points)
     test = "McNemar's test counts each example once, by the sign of its mean difference." if shared else ""
-    found = [truncation(points), outside_budget(points), shared, test, few(points), *warnings(points)]
+    found = [
+        truncation(points),
+        outside_budget(points),
+        shared,
+        test,
+        clustered(points),
+        few(points),
+        *warnings(points),
+    ]
     return "".join(f" {sentence}" for sentence in found if sentence)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.conditions import Conditions
+from analysis.contexts import contexts_of, in_order
 from analysis.frame import Results
 from analysis.measure import Measure, measure_of
 from analysis.pooling import Answer, by_example
@@ -21,7 +22,7 @@ from mage.errors import UserError
 SETTING = ["model", "task", "decoding", "question"]
 POINT = [*SETTING, "method", "budget_label"]
 CARRIED = (
-    *("budget", "budget_unit", "dense_layers", "query_aware", "decoding_options"),
+    *("budget", "budget_unit", "dense_layers", "query_aware", "block_size", "decoding_options"),
     *("metric", "source", "random", "extended", "marks", "suite", "member", "variant"),
 )
 SCORES: tuple[Measure, ...] = ("exact", "score")
@@ -32,6 +33,8 @@ METRICS = (
     "exact_forwards_per_block",
     "sparse_forwards_per_block",
     "commit_forwards_per_block",
+    "forwards_per_block",
+    "tokens_per_forward",
     "seconds_prefill",
     "seconds_exact",
     "seconds_selection",
@@ -58,8 +61,9 @@ class Comparison:
     """`points` has one row for each (setting, method, budget), seeds pooled.
 
     A row holds status, n examples, the number of their answers (more than n where seeds share examples: see
-    `analysis.pooling`), scores with intervals, paired differences to dense, and the mean of every metric. Where one
-    side of a difference answered more examples, it is over those that both answered.
+    `analysis.pooling`), that of their contexts where examples share these (then intervals are over contexts), scores
+    with intervals, paired differences to dense, and the mean of every metric. Where one side of a difference answered
+    more examples, it is over those that both answered.
     A failed point has a status and no numbers. `values` are those of each point, `labels` those of the examples of each
     setting. `conditions` are those of the cells that have numbers.
     """
@@ -114,9 +118,10 @@ def compare(results: Results) -> Comparison:
         point = tuple(row[c] for c in POINT)
         baseline = (*point[: len(SETTING)], BASELINE, "")
         if row["status"] == "done" and point != baseline and baseline in values:
-            row |= _against(*common_values(point, baseline, values))
+            contexts = contexts_of(labels[point[: len(SETTING)]])
+            row |= _against(*common_values(point, baseline, values), contexts)
     points = pd.DataFrame(rows)
-    for count in ("n", "answers"):
+    for count in ("n", "answers", "contexts"):
         if count in points:
             points[count] = points[count].astype("Int64")
     measured = cells.record[cells.status == "done"]
@@ -133,11 +138,12 @@ def order_checks(comparison: Comparison, chosen: Measure | None = None) -> list[
         done, measure = points[points.status == "done"], measure_of(points, chosen)
         ceiling = done[done.method == CEILING]
         whole = ceiling[ceiling.budget_unit == "tokens"]
+        contexts = contexts_of(comparison.labels.get(setting, {}))
         chain = [(*setting, BASELINE, "")] if (*setting, BASELINE, "") in comparison.values else []
         chain += [(*setting, CEILING, label) for label in whole.sort_values("budget", ascending=False).budget_label]
         for larger, smaller in pairwise(chain):
             ours, theirs = common_values(smaller, larger, comparison.values)
-            difference = paired_difference(ours[measure], theirs[measure])
+            difference = paired_difference(ours[measure], theirs[measure], contexts)
             checks.append(OrderCheck(setting, _name(larger), _name(smaller), difference))
     return checks
 
@@ -158,15 +164,32 @@ def _status(group: pd.DataFrame, seeds: set[int]) -> str:
 def _summary(frame: pd.DataFrame, values: Values) -> dict[str, float]:
     examples = frame.groupby("id")
     row: dict[str, float] = {"n": len(examples), "answers": len(frame)}
+    contexts = contexts_of(dict(zip(frame.id, frame["labels"], strict=True)))
+    if contexts:
+        row["contexts"] = len(set(in_order(frame.id, contexts) or ()))
     for score in SCORES:
-        mean = bootstrap_interval(np.array(list(by_example(values[score]).values()), dtype=np.float64))
+        means = by_example(values[score])
+        mean = bootstrap_interval(np.array(list(means.values()), dtype=np.float64), in_order(means, contexts))
         row |= {score: mean.mean, f"{score}_low": mean.low, f"{score}_high": mean.high}
     prefix = frame.prefix_tokens.to_numpy(dtype=np.float64)
     budget = frame.budget_tokens.to_numpy(dtype=np.float64, na_value=math.nan)
     row["truncated_examples"] = int((examples.truncated_tokens.max() > 0).sum())
     row["question_tokens"] = float(examples.question_tokens_prefilled.max().median())
     row["budget_tokens"] = float(np.median(budget))
+    row |= _answers(frame)
     row["nominal_density"] = float(np.minimum(1, budget / np.maximum(prefix, 1)).mean())
+    return row
+
+
+def _answers(frame: pd.DataFrame) -> dict[str, float]:
+    """What the answers are beside right or wrong: their tokens, the share that ended by itself, their perplexity."""
+    decided = np.array([sum(kinds.values()) for kinds in frame.tokens_decided])  # the stop token included
+    row = {
+        "tokens_per_answer": float(frame.generated_tokens.mean()),
+        "ended": float((decided > frame.generated_tokens.to_numpy()).mean()),
+    }
+    if frame.answer_nll.notna().all():
+        row["answer_perplexity"] = math.exp(float(frame.answer_nll.sum()) / float(frame.answer_nll_tokens.sum()))
     return row
 
 
@@ -194,11 +217,11 @@ def common_values(point: Key, baseline: Key, values: Mapping[Key, Values]) -> tu
     return first, second
 
 
-def _against(ours: Means, dense: Means) -> dict[str, float]:
+def _against(ours: Means, dense: Means, contexts: Mapping[str, str]) -> dict[str, float]:
     row: dict[str, float] = {}
     for score in SCORES:
-        difference = paired_difference(ours[score], dense[score])
+        difference = paired_difference(ours[score], dense[score], contexts)
         row[f"{score}_difference"] = difference.mean
         row[f"{score}_difference_low"] = difference.low
         row[f"{score}_difference_high"] = difference.high
-    return row | {"mcnemar_p": mcnemar_exact(ours["exact"], dense["exact"])}
+    return row | {"mcnemar_p": mcnemar_exact(ours["exact"], dense["exact"], contexts)}

@@ -137,7 +137,7 @@ def _check_unique(ids: Iterable[str], file: Path) -> None:
 
 
 def _cell_row(record: CellRecord, folder: Path) -> dict[str, Any]:
-    method, decoding = record.config.get("method"), record.config.get("decoding")
+    method, decoding, model = (record.config.get(section) for section in ("method", "decoding", "model"))
     return {
         **record.metrics,
         **dict(record.labels),
@@ -146,6 +146,7 @@ def _cell_row(record: CellRecord, folder: Path) -> dict[str, Any]:
         "budget_label": budget_label(record.labels.budget),
         "dense_layers": method.get("dense_layers") if isinstance(method, dict) else None,
         "query_aware": method.get("query_aware") if isinstance(method, dict) else None,
+        "block_size": model.get("block_size") if isinstance(model, dict) else None,
         "decoding_options": _options(decoding) if isinstance(decoding, dict) else "",
         "status": record.status,
         "error": record.error,

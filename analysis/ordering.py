@@ -23,7 +23,7 @@ def method_order(methods: Iterable[str]) -> list[str]:
 
 
 def base_method(method: str) -> str:
-    """`mage` for `mage (commit=sparse)`."""
+    """`mage` for `mage (commit=sparse)`; so of any label."""
     return method.partition(" (")[0]
 
 

@@ -10,9 +10,11 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
+from analysis.contexts import contexts_of, in_order
 from analysis.frame import Results, budget_label, load
 from analysis.variants import flat
 from mage.errors import UserError
+from runners.identity import NEUTRAL
 from runners.record import CellRecord, Environment
 
 FILE = "reference.json"
@@ -26,11 +28,15 @@ Labels = tuple[str, str, str, str, str, str]
 
 
 class ExampleSet(BaseModel):
-    """Examples that cells share: ids, and for each a digest of its labels and right answers."""
+    """Examples that cells share: ids, and for each a digest of its labels and right answers.
+
+    `contexts`: of each example, where examples share them; else empty.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     ids: list[str]
     digests: list[str]
+    contexts: list[str] = []
 
 
 class ReferenceCell(BaseModel):
@@ -82,6 +88,8 @@ class Reference(BaseModel):
         for examples in self.sets:
             if len(examples.ids) != len(examples.digests):
                 raise ValueError(f"{len(examples.ids)} ids and {len(examples.digests)} digests in one set")
+            if examples.contexts and len(examples.contexts) != len(examples.ids):
+                raise ValueError(f"{len(examples.ids)} ids and {len(examples.contexts)} contexts in one set")
         for cell in self.cells:
             if not 0 <= cell.examples < len(self.sets):
                 raise ValueError(f"cell {cell.identity} names set {cell.examples} of {len(self.sets)}")
@@ -103,6 +111,8 @@ class Reference(BaseModel):
 
 
 def _compact(entry: dict[str, Any]) -> str:
+    if entry.get("contexts") == []:
+        del entry["contexts"]
     if "scores" in entry:
         entry["scores"] = [int(s) if s in (0, 1) else s for s in entry["scores"]]
         entry["exact"] = [int(e) for e in entry["exact"]]
@@ -115,12 +125,13 @@ def reference_of(results: Results, command: str) -> Reference:
     if cells.empty:
         raise UserError("no record of runner=evaluate in the results: there is no accuracy to compare")
     answered: dict[Any, pd.DataFrame] = dict(iter(results.examples.groupby("cell")))
-    sets: dict[tuple[tuple[str, ...], tuple[str, ...]], int] = {}
+    sets: dict[tuple[tuple[str, ...], ...], int] = {}
     written: list[ReferenceCell] = []
     for number, cell in cells.iterrows():
         done = cell.status == "done" and number in answered
         rows = answered[number].sort_values("id") if done else results.examples.iloc[:0]
-        key = (tuple(rows.id), tuple(_digest(row) for _, row in rows.iterrows()))
+        contexts = in_order(rows.id, contexts_of(dict(zip(rows.id, rows["labels"], strict=True)))) or ()
+        key = (tuple(rows.id), tuple(_digest(row) for _, row in rows.iterrows()), tuple(contexts))
         record = cell.record
         written.append(
             ReferenceCell(
@@ -134,7 +145,7 @@ def reference_of(results: Results, command: str) -> Reference:
             )
         )
     first = min((r.environment for r in cells.record), key=lambda e: e.started)
-    shared = [ExampleSet(ids=list(ids), digests=list(digests)) for ids, digests in sets]
+    shared = [ExampleSet(ids=list(i), digests=list(d), contexts=list(c)) for i, d, c in sets]
     return Reference(command=command, environment=first, sets=shared, cells=written)
 
 
@@ -147,7 +158,12 @@ def settings_of(record: CellRecord) -> dict[str, str]:
         **{part: config.get(part, {}) for part in ("method", "task", "decoding")},
         "seed": record.labels.seed,
     }
-    return {field: value for field, value in flat(kept).items() if not field.endswith((".name", ".question"))}
+    neutral = flat(NEUTRAL).items()
+    return {
+        field: value
+        for field, value in flat(kept).items()
+        if not field.endswith((".name", ".question")) and (field, value) not in neutral
+    }
 
 
 def read_reference(path: Path) -> Reference:

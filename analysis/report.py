@@ -22,6 +22,8 @@ from analysis.samples import samples_table
 from analysis.section import Section, captioned, slug
 from analysis.statistics import FEWEST
 from analysis.table import Table
+from analysis.writing_table import writing_table
+from tasks.task import CONTEXT
 
 LONG = 40
 """Rows beyond which a table is a detail."""
@@ -36,6 +38,8 @@ def write_report(results: Results, title: str, chosen: Measure | None, folder: P
     sections = [_overview(results)]
     if (results.cells.runner == "evaluate").any():
         comparison = compare(results)
+        writing = writing_table(comparison, chosen)
+        sections += [_table_section("Ways of writing", writing)] if writing is not None else []
         sections += accuracy_sections(results, comparison, chosen, folder / "figures")
         sections += [_order_section(comparison, chosen), _table_section("All cells", cells_table(comparison, chosen))]
     sections += [*_recall_sections(results, folder / "figures"), _failures(results)]
@@ -74,6 +78,8 @@ def _overview(results: Results) -> Section:
         f"{FEWEST} examples there is no interval. Where all examples of a cell agree the interval has no width: n "
         "flawless examples still allow an error rate of about 3/n.",
     ]
+    if any(CONTEXT in labels for labels in results.examples["labels"]):
+        lines.append("Where examples share a context, whole contexts are resampled instead, and tested.")
     lines += [*warnings(results.cells), *(f"{note}." for note in results.notes)]
     if results.unfinished:
         lines.append(f"Not finished and left out ({len(results.unfinished)}): {', '.join(results.unfinished)}.")

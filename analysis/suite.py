@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.categories import MACRO, categories_of, official_order
 from analysis.comparison import BASELINE, METRICS, SCORES, SETTING, Comparison, ExampleLabels, Key, common_values
+from analysis.contexts import contexts_of, in_order
 from analysis.marks import marked
 from analysis.measure import Measure, measure_of
 from analysis.ordering import budget_order, method_order
@@ -138,7 +139,8 @@ class Suite:
         else:
             value = by_example(self.comparison.values[point][measure])
         kept = sorted(i for i in value if keep is None or keep(labels[i]))
-        found = stratum(np.array([value[i] for i in kept], dtype=np.float64), task)
+        contexts = in_order(kept, contexts_of(labels))
+        found = stratum(np.array([value[i] for i in kept], dtype=np.float64), task, contexts)
         if keep is None:
             self._strata[point, paired] = found
         return found

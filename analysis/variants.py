@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from runners.identity import NEUTRAL
 from runners.record import CellLabels
 
 SECTIONS = ("model", "method", "task", "decoding")
@@ -35,7 +36,8 @@ def name_variants(cells: pd.DataFrame) -> pd.DataFrame:
 def _options(config: dict[str, Any], section: str) -> dict[str, str]:
     part = config.get(section)
     options = flat(part) if isinstance(part, dict) else {}
-    return {key: value for key, value in options.items() if key not in LABELS}
+    neutral = flat(NEUTRAL).items()
+    return {k: v for k, v in options.items() if k not in LABELS and (f"{section}.{k}", v) not in neutral}
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -143,10 +143,11 @@ def _told_apart(cells: list[ReferenceCell]) -> dict[Point, str]:
 
 @dataclass(frozen=True)
 class _Measured:
-    """By example id: both measures, and the digest of the example."""
+    """By example id: both measures, the digest of the example, and its context where it shares that."""
 
     values: dict[str, dict[str, float]]
     digests: dict[str, str]
+    contexts: dict[str, str]
 
 
 def _measures(side: Reference, cell: ReferenceCell) -> _Measured:
@@ -155,7 +156,8 @@ def _measures(side: Reference, cell: ReferenceCell) -> _Measured:
         "exact match": {i: float(e) for i, e in zip(examples.ids, cell.exact, strict=True)},
         "score": dict(zip(examples.ids, cell.scores, strict=True)),
     }
-    return _Measured(values, dict(zip(examples.ids, examples.digests, strict=True)))
+    contexts = dict(zip(examples.ids, examples.contexts, strict=True)) if examples.contexts else {}
+    return _Measured(values, dict(zip(examples.ids, examples.digests, strict=True)), contexts)
 
 
 def _judge(
@@ -174,7 +176,7 @@ def _judge(
     changes = []
     for measure, values in after.values.items():
         ours, theirs = ({i: side[i] for i in common} for side in (values, before.values[measure]))
-        difference = paired_difference(ours, theirs, confidence=confidence)
+        difference = paired_difference(ours, theirs, after.contexts, confidence=confidence)
         means = [sum(side.values()) / len(common) for side in (theirs, ours)]
         lost, gained = (sum(sign * ours[i] > sign * theirs[i] for i in common) for sign in (-1, 1))
         changes.append(Change(measure, means[0], means[1], difference, lost, gained))

@@ -68,10 +68,25 @@ class Cell:
         return self.checkpoint.content_hash, self.settings.model.model_dump_json()
 
     @property
+    def weights_key(self) -> tuple[str, str]:
+        """Cells with the same key are computed with the same loaded body, however blocks are written with it."""
+        return self.checkpoint.body_hash, self.settings.model.model_dump_json(include={"device", "dtype", "threads"})
+
+    @property
     def prompts_key(self) -> tuple[Hashable, ...]:
-        """Cells with the same key have the same prompts for the same model, and can share their prefill."""
+        """Cells with the same key have the same prompts for the same model."""
+        return self.model_key, *self._examples_key
+
+    @property
+    def prefix_key(self) -> tuple[Hashable, ...]:
+        """Cells with the same key can share their prefill: a causal one depends on neither block size nor adapter."""
+        causal = self.settings.model.prefix_attention == "causal"
+        return self.weights_key if causal else self.model_key, *self._examples_key
+
+    @property
+    def _examples_key(self) -> tuple[Hashable, ...]:
         task = json.dumps(self.config["task"], sort_keys=True)
-        return self.model_key, self.task_hash, task, self.settings.seed, self.settings.examples
+        return self.task_hash, task, self.settings.seed, self.settings.examples
 
 
 def read_cell(config: Mapping[str, Any]) -> Cell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -13,6 +14,10 @@ from runners.record import ExampleResult
 from runners.runner import CellRunner
 
 if TYPE_CHECKING:
+    from mage.generation.prefill import Prefix
+    from mage.generation.session import Generation
+    from mage.models.checkpoint import LanguageModel
+    from mage.models.diffusion import DiffusionSpec
     from runners.cell import Cell
     from runners.material import Question
     from runners.workbench import Workbench
@@ -20,7 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(CellRunner):
-    """Accuracy under a budget. `batch_size` consecutive examples are generated together."""
+    """Accuracy under a budget. `batch_size` consecutive examples are generated together.
+
+    likelihood: also how likely the model's body, read autoregressively over the dense prefix, finds each answer. Needs
+        a causal prefix. It is measured after the answer and counts in no time.
+    """
 
     row_type: ClassVar[type[BaseModel]] = ExampleResult
     needs_reference: ClassVar[bool] = True
@@ -35,6 +44,7 @@ class Evaluate(CellRunner):
     }
 
     batch_size: int = 1
+    likelihood: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,6 +54,13 @@ class Evaluate(CellRunner):
     @property
     def group_size(self) -> int:
         return self.batch_size
+
+    def check(self, spec: DiffusionSpec) -> None:
+        """See CellRunner."""
+        from mage.generation.likelihood import check_likelihood  # brings torch
+
+        if self.likelihood:
+            check_likelihood(spec)
 
     def compute(self, cell: Cell, bench: Workbench, questions: Sequence[Question]) -> list[BaseModel]:
         from mage.generation.engine import Engine  # brings torch, which a refused config need not wait for
@@ -60,8 +77,9 @@ class Evaluate(CellRunner):
             stop_ids=[stop_ids(question.example, model.tokenizer) for question in questions],
             seed=cell.settings.seed,
         )
+        told = self._likelihoods(model, prefix, generations)
         rows: list[BaseModel] = []
-        for question, generation, length in zip(questions, generations, prefix.lengths, strict=True):
+        for question, generation, length, likelihood in zip(questions, generations, prefix.lengths, told, strict=True):
             example, prompt, trace = question.example, question.prompt, generation.trace
             prediction = model.tokenizer.decode(generation.tokens)
             score = cell.task.score(example, prediction)
@@ -85,9 +103,24 @@ class Evaluate(CellRunner):
                     tokens_decided=trace.tokens_decided,
                     density=trace.density,
                     sparse_blocks=trace.sparse_blocks,
+                    shared_tokens=min(question.shared_tokens, prefix.shared),
+                    **likelihood,
                 )
             )
         return rows
+
+    def _likelihoods(
+        self, model: LanguageModel, prefix: Prefix, generations: Sequence[Generation]
+    ) -> list[dict[str, Any]]:
+        """Return the fields of each row that only runner.likelihood=true fills."""
+        from mage.generation.likelihood import answer_nll
+
+        if not self.likelihood:
+            return [{} for _ in generations]
+        stops = [[] if g.stop_token is None else [g.stop_token] for g in generations]
+        answers = [[*g.tokens, *stop] for g, stop in zip(generations, stops, strict=True)]
+        values = answer_nll(model, prefix, answers)
+        return [{"answer_nll": v, "answer_nll_tokens": len(a)} for v, a in zip(values, answers, strict=True)]
 
     def summarise(self, rows: Sequence[BaseModel]) -> dict[str, float]:
         return summarise(cast("Sequence[ExampleResult]", rows))
@@ -97,7 +130,8 @@ def summarise(rows: Sequence[ExampleResult]) -> dict[str, float]:
     """Return the metrics of a cell. Means are over examples; what is per block or per forward is a ratio of sums.
 
     `tokens_per_second` counts generated tokens up to the stop token over decoding seconds, prefill apart.
-    `sparse_token_share` is the share of output tokens that sparse steps decided.
+    `sparse_token_share` is the share of output tokens that sparse steps decided. `answer_perplexity`, where likelihood
+    was measured: of all answers under the body read autoregressively, a token weighing like any other.
     """
 
     def mean(values: Sequence[Any]) -> float:
@@ -128,4 +162,12 @@ def summarise(rows: Sequence[ExampleResult]) -> dict[str, float]:
         "sparse_block_share": ratio(sum(row.sparse_blocks for row in rows), blocks),
         "generated_tokens": float(generated),
         "truncated_examples": float(sum(row.truncated_tokens > 0 for row in rows)),
+        **_perplexity(rows),
     }
+
+
+def _perplexity(rows: Sequence[ExampleResult]) -> dict[str, float]:
+    """Return exp of the mean nats a token of all answers; nothing where it was not measured."""
+    measured = [(row.answer_nll, row.answer_nll_tokens) for row in rows]
+    nats, tokens = (sum(value for value in values if value is not None) for values in zip(*measured))
+    return {"answer_perplexity": math.exp(nats / tokens)} if tokens else {}

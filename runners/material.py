@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 
 from mage.errors import UserError
 from mage.models.checkpoint import LanguageModel
 from runners.cell import Cell
 from tasks.errors import TaskError
-from tasks.task import Example, Prompt, Tokenizer
+from tasks.task import CONTEXT, Example, Label, Prompt, Tokenizer
 
 LOST_WORDS = 0.05  # share of the words of a context above which a tokenizer does not know its language
 
 
 @dataclass(frozen=True)
 class Question:
-    """An example and the prompt made of it."""
+    """An example and the prompt made of it.
+
+    Of a causal model, questions about one context share the prefill of the first `shared_tokens`; `sharers` are as
+    many, this one included.
+    """
 
     example: Example
     prompt: Prompt
+    shared_tokens: int = 0
+    sharers: int = 1
 
 
 def make_questions(cell: Cell, model: LanguageModel) -> list[Question]:
@@ -31,9 +37,36 @@ def make_questions(cell: Cell, model: LanguageModel) -> list[Question]:
         prompts = [cell.task.prompt(example, model.tokenizer, size, model.max_positions) for example in examples]
         if model.spec.causal:  # the prompt's tail is prefilled too
             prompts = [replace(p, question_tokens_prefilled=len(p.tokens) - p.question_start) for p in prompts]
-        return [Question(*pair) for pair in zip(examples, prompts, strict=True)]
+        questions = [Question(*pair) for pair in zip(examples, prompts, strict=True)]
+        return _sharing(questions) if model.spec.causal else questions
     except TaskError as error:
         raise UserError(str(error)) from error
+
+
+def _sharing(questions: list[Question]) -> list[Question]:
+    """Where examples name their contexts, say how much of its prompt each shares with the others of its context.
+
+    That ends at the question at the latest, so that it does not depend on how many of a context's questions a cell has:
+    answers are those of another count to the last bit.
+    """
+    if any(CONTEXT not in question.example.labels for question in questions):
+        return questions
+    contexts: dict[Label, list[Prompt]] = defaultdict(list)
+    for question in questions:
+        contexts[question.example.labels[CONTEXT]].append(question.prompt)
+    common = {name: _common_tokens(prompts) for name, prompts in contexts.items()}
+    return [
+        replace(question, shared_tokens=common[name], sharers=len(contexts[name]))
+        for question in questions
+        for name in [question.example.labels[CONTEXT]]
+    ]
+
+
+def _common_tokens(prompts: list[Prompt]) -> int:
+    """How many tokens all prompts begin with, before the question of any."""
+    end = min(prompt.question_start for prompt in prompts)
+    lowest, highest = (extreme(prompt.tokens[:end] for prompt in prompts) for extreme in (min, max))
+    return next((i for i, (a, b) in enumerate(zip(lowest, highest)) if a != b), end)
 
 
 def stop_ids(example: Example, tokenizer: Tokenizer) -> list[int]:

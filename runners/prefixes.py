@@ -12,7 +12,7 @@ class PrefixCache:
 
     The cells of a sweep walk through the same prompts in the same order. A cache that drops the least recently used
     entry would then drop each one just before it is needed again; this one keeps what came first, and computes the rest
-    anew for each cell.
+    anew for each cell. What is needed again at once makes room for itself: it takes the place of what came last.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -27,16 +27,25 @@ class PrefixCache:
             self.clear()
             self._scope = scope
 
-    def get(self, key: Hashable, compute: Callable[[], Prefix]) -> Prefix:
-        """Return the prefix of `key`, computed when it is not held. Its `seconds` are those of its computation."""
+    def get(self, key: Hashable, compute: Callable[[], Prefix], *, at_once: bool = False) -> Prefix:
+        """Return the prefix of `key`, computed when it is not held. Its `seconds` are those of its computation.
+
+        at_once: it is needed again before others are.
+        """
         held = self._entries.get(key)
         if held is not None:
             return held
         prefix = compute()
+        while at_once and self._entries and self._held + prefix.nbytes > self.limit_bytes:
+            self._held -= self._entries.popitem()[1].nbytes
         if self._held + prefix.nbytes <= self.limit_bytes:
             self._entries[key] = prefix
             self._held += prefix.nbytes
         return prefix
+
+    def holds(self, key: Hashable) -> bool:
+        """Whether the prefix of `key` need not be computed again."""
+        return key in self._entries
 
     def clear(self) -> None:
         """Drop everything."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from runners.record import RecallResult
 from runners.runner import CellRunner
+from tasks.task import CONTEXT
 
 if TYPE_CHECKING:
     from mage.method import Method
@@ -56,6 +57,7 @@ class Recall(CellRunner):
         return [
             RecallResult(
                 id=question.example.id,
+                context=None if (name := question.example.labels.get(CONTEXT)) is None else str(name),
                 prefix_tokens=prefix.lengths[0],
                 budget_tokens=generation.trace.budget_tokens,
                 rows=observer.rows,

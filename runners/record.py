@@ -79,7 +79,12 @@ class CellRecord(Schema):
 
 
 class ExampleResult(Schema):
-    """runner=evaluate: one example. `seconds` is wall time by kind; `density` is read over dense KV entries."""
+    """runner=evaluate: one example. `seconds` is wall time by kind; `density` is read over dense KV entries.
+    `shared_tokens`: of the prefix, whose prefill other examples of the context share; its seconds are split evenly.
+
+    With runner.likelihood=true: `answer_nll`, the negative log-likelihood in nats of the answer under the body read
+    autoregressively, of `answer_nll_tokens` tokens, the stop token included.
+    """
 
     id: str
     score: float
@@ -99,12 +104,16 @@ class ExampleResult(Schema):
     tokens_decided: dict[str, int]
     density: float
     sparse_blocks: int
+    shared_tokens: int = 0
+    answer_nll: float | None = None
+    answer_nll_tokens: int | None = None
 
 
 class RecallResult(Schema):
-    """runner=recall: one example."""
+    """runner=recall: one example. `context`: where it shares that with others, the name."""
 
     id: str
+    context: str | None = None
     prefix_tokens: int
     budget_tokens: int
     rows: list[RecallRow]

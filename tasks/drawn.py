@@ -6,27 +6,38 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from random import Random
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from tasks.errors import TaskError
 from tasks.fields import as_tuple, require_int, require_share
-from tasks.task import Example, Label, Tokenizer
+from tasks.task import CONTEXT, Example, Label, Tokenizer
 from tasks.text_task import TextTask
 
 MAX_NEW_TOKENS = 4096
 
 
+class Asked(NamedTuple):
+    """A question and its accepted answers."""
+
+    question: str
+    references: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Drawn:
-    """What one example says. `labels` holds its length, and what else it tells beside its depth."""
+    """What one example says. `labels` holds its length, and what else it tells beside its depth.
+
+    `more`: further questions about the same context, each an example of its own.
+    """
 
     context: str
     question: str
     references: tuple[str, ...]
     labels: dict[str, Label]
+    more: tuple[Asked, ...] = ()
 
 
 Draw = Callable[[Random, int, float | None], Drawn]
@@ -42,6 +53,10 @@ class DrawnTask(TextTask):
 
     Example i lies in cell i modulo the number of cells, and has a random generator of its own, seeded with the content
     hash, the seed and i. Without a count there is one example a cell.
+
+    Where `questions_per_context` is above 1, all this holds of context i: its questions are consecutive examples with
+    the same `context` label, by which statistics know that they are not independent. The depth is that of what the
+    first of them asks for; the others have no depth label.
     """
 
     version: ClassVar[int] = 1
@@ -72,6 +87,11 @@ class DrawnTask(TextTask):
         """What draws the examples for one tokenizer."""
 
     @property
+    def questions_per_context(self) -> int:
+        """How many examples share a context: what the drawer draws has as many questions."""
+        return 1
+
+    @property
     def content_hash(self) -> str:
         """See Task: over name, version, fields (see TextTask.told) and material."""
         content = {"task": self.name, "version": self.version, "fields": self.told(), "material": self.material()}
@@ -83,17 +103,18 @@ class DrawnTask(TextTask):
 
     def examples(self, tokenizer: Tokenizer, count: int | None, seed: int, block_size: int) -> list[Example]:
         """See Task. Raises TaskError for a size that is too small for this tokenizer."""
-        cells = self.cells()
+        cells, shared = self.cells(), self.questions_per_context
         draw = self.drawer(tokenizer)
         content = self.content_hash
-        made = []
-        for index in range(self.counted(count, len(cells))):
-            key = hashlib.sha256(f"{content}/{seed}/{index}".encode()).digest()
-            size, depth = cells[index % len(cells)]
+        made: list[Example] = []
+        wanted = self.counted(count, len(cells) * shared)
+        for context in range(-(-wanted // shared)):
+            key = hashlib.sha256(f"{content}/{seed}/{context}".encode()).digest()
+            size, depth = cells[context % len(cells)]
             drawn = draw(Random(int.from_bytes(key, "big")), size, depth)
-            name = f"{self.name}-{content[:8]}-s{seed}-{index:05d}"
-            made.append(self.example(name, drawn, depth))
-        return made
+            for said, at in [(drawn, depth)] if shared == 1 else _each_question(drawn, f"s{seed}-{context:05d}", depth):
+                made.append(self.example(f"{self.name}-{content[:8]}-s{seed}-{len(made):05d}", said, at))
+        return made[:wanted]
 
     def example(self, name: str, drawn: Drawn, depth: float | None) -> Example:
         """The example of id `name` that says `drawn` at a depth."""
@@ -115,3 +136,10 @@ class DrawnTask(TextTask):
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise TaskError(f"examples={count!r}: allowed are whole numbers above 0, or null for one example a cell")
         return count
+
+
+def _each_question(drawn: Drawn, context: str, depth: float | None) -> list[tuple[Drawn, float | None]]:
+    """What each question about a context says, labelled with the context, and the depth of what it asks for."""
+    first = replace(drawn, labels={**drawn.labels, CONTEXT: context}, more=())
+    others = [replace(first, question=asked.question, references=asked.references) for asked in drawn.more]
+    return [(first, depth), *((other, None) for other in others)]

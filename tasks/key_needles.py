@@ -6,9 +6,9 @@ import re
 import unicodedata
 from dataclasses import asdict, dataclass
 from random import Random
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from tasks.drawn import Draw, Drawn
+from tasks.drawn import Asked, Draw, Drawn
 from tasks.errors import refused, unknown_name
 from tasks.fields import require_int
 from tasks.haystack import Insert
@@ -24,8 +24,10 @@ class KeyNeedles(HaystackTask):
     """The prose holds `needles` sentences like `The secret number of Berlin is 48213.`; the question asks for `asked`.
 
     The needles that are not asked for have the same forms and distract. `depths` places one of the needles asked for;
-    the others stand behind random full stops. values: `number` (5 digits), `name` or `word`. split: `test`, or `train`,
-    whose templates, cities and values are others (tasks.needle_words).
+    the others stand behind random full stops. `questions` about one context each ask for needles of their own, as many
+    as `asked`: the placed needle is one of the first question's, those of the others all have random depths. values:
+    `number` (5 digits), `name` or `word`. split: `test`, or `train`, whose templates, cities and values are others
+    (tasks.needle_words).
 
     Value: share of the asked values that stand in the answer as whole words or numbers; case, the commas of thousands
     and markup do not matter. Exact: the answer holds the asked values in the asked order and no other value of the
@@ -37,6 +39,7 @@ class KeyNeedles(HaystackTask):
 
     needles: int = 4
     asked: int = 1
+    questions: int = 1
     values: str = "number"
     split: str = "test"
 
@@ -50,6 +53,18 @@ class KeyNeedles(HaystackTask):
         require_int("asked", self.asked, 1, MAX_ASKED)
         if self.asked > self.needles:
             raise refused("asked", self.asked, f"allowed is at most the number of needles, {self.needles}")
+        most = self.needles // self.asked
+        require_int("questions", self.questions, 1, most, f"each asks for {self.asked} of {self.needles} needles")
+
+    @property
+    def questions_per_context(self) -> int:
+        """See DrawnTask."""
+        return self.questions
+
+    def told(self) -> dict[str, Any]:
+        """See TextTask. One question a context is what examples were before there was a choice."""
+        told = super().told()
+        return told if self.questions > 1 else {name: value for name, value in told.items() if name != "questions"}
 
     def material(self) -> list[str]:
         """See DrawnTask."""
@@ -71,12 +86,17 @@ class KeyNeedles(HaystackTask):
             inserts = [Insert(told[0], depth), *(Insert(text) for text in told[1:])]
             text = prose.build(inserts, length - self.buffer, rng)
             # Asked in another order than drawn, so that the placed needle has no fixed place in the answer.
-            asked = rng.sample(pairs[: self.asked], self.asked)
+            chosen = [rng.sample(pairs[i * self.asked :][: self.asked], self.asked) for i in range(self.questions)]
+            first, *more = [
+                Asked(self._question([key for key, _ in asked]), (", ".join(value for _, value in asked),))
+                for asked in chosen
+            ]
             return Drawn(
                 f"Secret {self.values}s of cities are hidden in the text below. You will be asked for them.\n\n{text}",
-                self._question([key for key, _ in asked]),
-                (", ".join(value for _, value in asked),),
+                first.question,
+                first.references,
                 {"length": length, "needles": self.needles, "asked": self.asked},
+                tuple(more),
             )
 
         return draw

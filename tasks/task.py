@@ -9,6 +9,9 @@ from typing import ClassVar, Protocol
 
 Label = int | float | str
 
+CONTEXT = "context"
+"""The label of examples that share their context with others: its name, one for each seed and context."""
+
 
 class Tokenizer(Protocol):
     """Text to token ids and back. `encode` adds no special tokens; `decode` leaves them out.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.contexts import in_order
 from analysis.figures.style import legend_below, outer_labels, panels, save, styled
 from analysis.frame import Results
 from analysis.ordering import budget_order
@@ -69,6 +70,11 @@ def step_means(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean recall by step over all recorded layers, every example weighing the same: columns mean, low, high."""
     answers = rows.groupby(["step", "cell", "id"]).recall.mean()
     examples = answers.groupby(["step", "id"]).mean()  # seeds of fixed data bring no new examples
-    found = {step: bootstrap_interval(group.to_numpy()) for step, group in examples.groupby("step")}
+    named = rows[["id", "context"]].dropna().drop_duplicates()
+    contexts = dict(zip(named.id, named.context, strict=True))
+    found = {
+        step: bootstrap_interval(group.to_numpy(), in_order(group.index.get_level_values("id"), contexts))
+        for step, group in examples.groupby("step")
+    }
     columns = {"mean": [i.mean for i in found.values()], "low": [i.low for i in found.values()]}
     return pd.DataFrame({**columns, "high": [i.high for i in found.values()]}, index=list(found))

@@ -43,6 +43,25 @@ def test_what_does_not_fit_leaves_the_rest_alone() -> None:
     assert walk(cache, "niah", "abcd") == "cd"
 
 
+def test_what_is_needed_again_at_once_takes_the_place_of_what_came_last() -> None:
+    cache = PrefixCache(25)
+    computed: list[str] = []
+
+    def ask(name: str, size: int = 10) -> bool:
+        def compute() -> Any:
+            computed.append(name)
+            return FakePrefix(size)
+
+        cache.get(name, compute, at_once=True)
+        return cache.holds(name)
+
+    assert all(ask(name) for name in "aabbccaadd")
+    assert computed == ["a", "b", "c", "d"], "a stays: it came first"
+    assert not ask("huge", 26), "nothing is kept beyond the limit"
+    cache.enter("other")
+    assert not cache.holds("a")
+
+
 def test_another_scope_starts_empty() -> None:
     cache = PrefixCache(40)
     walk(cache, "niah", "abcd")
