@@ -40,9 +40,9 @@ class _RMSNorm(torch.autograd.Function):
         return normed * weight
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
         normed, inverse, weight = ctx.saved_tensors
-        weight_grad = (grad * normed).flatten(0, -2).sum(0)
+        weight_grad = (grad * normed).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
         scaled = grad * weight
         along = (scaled * normed).sum(-1, keepdim=True).div_(normed.shape[-1])
         return scaled.addcmul_(normed, along, value=-1).mul_(inverse), weight_grad, None

@@ -55,3 +55,28 @@ class Stage:
         decay = self.steps * self.decay_share
         fall = max(0.05, (self.steps - step) / decay) if step > self.steps - decay else 1.0
         return rise * fall
+
+
+@dataclass(frozen=True)
+class Rise:
+    """A learning rate that rises to its peak, stays there, and falls to zero at the end, all linearly.
+
+    steps: of the whole run. peak: the learning rate. warmup: steps of the rise. decay_share: part of the steps, at the
+    end, of the fall.
+    """
+
+    steps: int
+    peak: float
+    warmup: int = 20
+    decay_share: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UserError(f"schedule.steps={self.steps} is out of range. Allowed: an integer >= 1.")
+        if not 0 <= self.decay_share <= 1:
+            raise UserError(f"schedule.decay_share={self.decay_share} is out of range. Allowed: 0 to 1.")
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, the first being 0."""
+        fall = self.steps * self.decay_share
+        return self.peak * min(1.0, (step + 1) / max(1, self.warmup), (self.steps - step) / max(1.0, fall))
