@@ -1,4 +1,7 @@
 # make demo, make test: work on a fresh machine with Python 3.11 and nothing else prepared.
+# make demo MODEL=smollm2_135m_bd: the same on a real language model, whose weights are downloaded first.
+MODEL ?= tiny
+DEMO := $(if $(filter tiny,$(MODEL)),demo,demo_$(MODEL))
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -12,9 +15,9 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/python run.py -m +experiment=demo
-	$(BIN)/python run.py -m +experiment=demo runner=recall method=mage,quest budget=128 examples=10
-	$(BIN)/python -m analysis outputs/demo
+	$(BIN)/python run.py -m +experiment=$(DEMO)
+	$(BIN)/python run.py -m +experiment=$(DEMO) runner=recall method=mage,quest budget=128 examples=10
+	$(BIN)/python -m analysis outputs/$(DEMO)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -28,8 +28,8 @@ class SweepPlan:
 def plan_sweep(configs: Sequence[Mapping[str, Any]]) -> SweepPlan:
     """Validate every config and drop repetitions. Raises `UserError` for the first config that cannot work.
 
-    Cells that share a model, and then prompts, stand together, so that a model is loaded and a prompt prefilled once.
-    Among them a dense reference comes first.
+    Cells that share weights, then prefilled prompts, then a model stand together, so that weights are loaded and a
+    prompt is prefilled once. Among them a dense reference comes first.
     """
     cells: dict[tuple[str, str], Cell] = {}
     repeated = []
@@ -44,13 +44,18 @@ def plan_sweep(configs: Sequence[Mapping[str, Any]]) -> SweepPlan:
     added = _missing_references(named, set(cells))
     first: dict[Any, int] = {}
     for cell in named:
-        for key in (cell.model_key, cell.prompts_key):
+        for key in _sharing_keys(cell):
             first.setdefault(key, len(first))
     ordered = sorted(
         [*added, *named],
-        key=lambda cell: (first[cell.model_key], first[cell.prompts_key], not is_dense(cell)),
+        key=lambda cell: (*(first[key] for key in _sharing_keys(cell)), not is_dense(cell)),
     )
     return SweepPlan(ordered, repeated, added)
+
+
+def _sharing_keys(cell: Cell) -> tuple[Hashable, ...]:
+    """What cells may have in common, the dearest first."""
+    return cell.weights_key, cell.prefix_key, cell.model_key, cell.prompts_key
 
 
 def is_dense(cell: Cell) -> bool:

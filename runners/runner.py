@@ -13,6 +13,7 @@ from mage.errors import UserError
 
 if TYPE_CHECKING:
     from mage.method import Method
+    from mage.models.diffusion import DiffusionSpec
     from runners.cell import Cell
     from runners.material import Question
     from runners.workbench import Workbench
@@ -48,6 +49,9 @@ class CellRunner(ABC):
     def refusal(self, method: Method) -> str | None:
         """Say why this runner has nothing to tell about `method`, or None: most take any."""
         return None
+
+    def check(self, spec: DiffusionSpec) -> None:  # noqa: B027 - most measure any model
+        """Raise `UserError` where a model that writes so does not give what this runner measures."""
 
     @abstractmethod
     def compute(self, cell: Cell, bench: Workbench, questions: Sequence[Question]) -> list[BaseModel]:

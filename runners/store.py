@@ -67,8 +67,11 @@ class Store:
         return rows[:kept]
 
     def append(self, rows: Sequence[BaseModel]) -> None:
-        """Write the results of one batch durably. Whatever is raised, the file is then as it was before."""
-        content = "".join(row.model_dump_json() + "\n" for row in rows).encode()
+        """Write the results of one batch durably, but for fields that were not measured.
+
+        Whatever is raised, the file is then as it was before.
+        """
+        content = "".join(row.model_dump_json(exclude_unset=True) + "\n" for row in rows).encode()
         descriptor = os.open(self._examples, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             size = os.fstat(descriptor).st_size

@@ -77,7 +77,7 @@ class Canvas:
         frozen, decided = prompt.clone(), torch.zeros_like(tokens)
         if spec.seeded:
             seeded = ~prompt[:, 0]
-            tokens[:, 0] = torch.where(seeded, forbid(seed_logits, spec.control_ids).argmax(-1), tokens[:, 0])
+            tokens[:, 0] = torch.where(seeded, forbid(seed_logits.clone(), spec.control_ids).argmax(-1), tokens[:, 0])
             decided[:, 0] = torch.where(seeded, DECIDED.index("seed"), 0)
             frozen[:, 0] = True
         return cls(spec, stops, tokens, prompt, first, frozen, needed, decided)

@@ -40,6 +40,7 @@ def test_every_promised_checkpoint_has_a_file() -> None:
         *("fast_dllm_v2_1_5b", "fast_dllm_v2_7b", "llada2_0_mini", "llada2_1_mini", "llada2_2_mini"),
         *("efficient_dlm_4b", "efficient_dlm_8b"),
         *("nemotron_diffusion_3b", "nemotron_diffusion_8b", "nemotron_diffusion_14b", "smollm2_135m"),
+        "smollm2_135m_bd",
     }
 
 

@@ -63,7 +63,7 @@ def test_every_model_is_named_as_it_is_chosen() -> None:
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_experiment_makes_cells(name: str, tiny_checkpoint: Path) -> None:
     # One budget: the others differ in a number, and Hydra takes its time for each config.
-    overrides = [f"+experiment={name}", "budget=32", f"model.weights={tiny_checkpoint}"]
+    overrides = [f"+experiment={name}", "budget=32", f"model.weights={tiny_checkpoint}", "model.adapter=null"]
     configs = compose_sweep(overrides, CONF, multirun=True)
     assert configs is not None and len(configs) > 1
     plan = plan_sweep(configs)

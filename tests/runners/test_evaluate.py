@@ -1,11 +1,18 @@
-"""The metrics of a cell, from rows written by hand."""
+"""The metrics of a cell, from rows written by hand; the likelihood of answers."""
 
 from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runners.evaluate import summarise
-from runners.record import ExampleResult
+from runners.record import CellRecord, ExampleResult
+from tests.runners.conftest import records
 
 
 def row(score: float, blocks: int, sparse: int, tokens: int, decode: float) -> ExampleResult:
@@ -47,3 +54,41 @@ def test_an_answer_without_a_token_divides_by_nothing() -> None:
     empty = row(0.0, blocks=1, sparse=0, tokens=0, decode=0.0).model_copy(update={"tokens_decided": {"sparse": 0}})
     assert summarise([empty])["sparse_token_share"] == 0.0
     assert summarise([empty])["tokens_per_second"] == 0.0
+
+
+def likelihoods(run: Callable[..., int], out: Path, *overrides: str) -> tuple[CellRecord, list[dict[str, Any]]]:
+    assert run("method=dense", "model.prefix_attention=causal", *overrides) == 0
+    (record,) = records(out).values()
+    (lines,) = (path.read_text().splitlines() for path in out.glob("*/examples.jsonl"))
+    return record, [json.loads(line) for line in lines]
+
+
+def test_likelihood_tells_each_answer_and_the_perplexity_of_all(run: Callable[..., int], out: Path) -> None:
+    record, rows = likelihoods(run, out, "runner.likelihood=true")
+    assert [row["answer_nll_tokens"] for row in rows] == [sum(row["tokens_decided"].values()) for row in rows]
+    nats, tokens = (sum(row[field] for row in rows) for field in ("answer_nll", "answer_nll_tokens"))
+    assert record.metrics["answer_perplexity"] == pytest.approx(math.exp(nats / tokens))
+
+
+def test_without_it_records_are_as_before_there_was_a_choice(run: Callable[..., int], out: Path) -> None:
+    record, rows = likelihoods(run, out)
+    assert "answer_perplexity" not in record.metrics
+    assert all(field not in row for row in rows for field in ("answer_nll", "answer_nll_tokens"))
+
+
+def test_it_changes_no_answer(run: Callable[..., int], out: Path, tmp_path: Path) -> None:
+    (_, told) = likelihoods(run, out, "runner.likelihood=true")
+    (_, plain) = likelihoods(run, tmp_path / "plain" / "t", f"output_dir={tmp_path / 'plain'}")
+    measured = ("answer_nll", "answer_nll_tokens", "seconds")
+    assert plain == [
+        {k: v for k, v in row.items() if k not in measured} | {"seconds": p["seconds"]}
+        for row, p in zip(told, plain, strict=True)
+    ]
+
+
+def test_likelihood_needs_a_causal_prefix(
+    run: Callable[..., int], out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("method=dense", "runner.likelihood=true") == 2
+    assert capsys.readouterr().err.startswith("runner.likelihood=true: the model's prefix is not causal")
+    assert not out.exists()

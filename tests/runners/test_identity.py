@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
+import torch
 
+from mage.errors import UserError
+from mage.models.checkpoint import content_hash, load_model
+from mage.models.folder import Folder
+from mage.models.source import check_source
 from run import CONF
 from runners.cell import Cell, read_cell
 from runners.composition import compose_sweep
 from runners.plan import is_dense, plan_sweep
+from tests.conftest import spec, write_checkpoint
+from tests.mage.adapters import random_adapter
 from tests.runners.conftest import write_tiny_checkpoint
 
 
@@ -34,6 +42,7 @@ def cell(checkpoint: Path, *overrides: str) -> Cell:
         "decoding=threshold",
         "decoding.tokens_per_step=2",
         "runner.batch_size=2",
+        "runner.likelihood=true",
         "runner=recall",
         "model.dtype=bfloat16",
         "model.stop_ids=[2,0]",
@@ -77,6 +86,39 @@ def test_weights_are_part_of_it_and_their_place_is_not(tiny_checkpoint: Path, tm
     other = write_tiny_checkpoint(tmp_path / "other", seed=1)
     assert cell(moved).identity == cell(tiny_checkpoint).identity
     assert cell(other).identity != cell(tiny_checkpoint).identity
+
+
+CAUSAL = ("model.prefix_attention=causal", "model.alignment=shifted")
+
+
+def adapter(checkpoint: Path, folder: Path, seed: int = 0) -> str:
+    """Write an adapter and return the override that names it."""
+    random_adapter(load_model(checkpoint, spec()).body, seed).write(folder, torch.float32, "base")
+    return f"model.adapter={folder}"
+
+
+def test_an_adapter_is_part_of_it_and_its_place_is_not(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    here, moved = (adapter(tiny_checkpoint, tmp_path / name) for name in ("here", "moved"))
+    other = adapter(tiny_checkpoint, tmp_path / "other", seed=1)
+    found = [cell(tiny_checkpoint, *CAUSAL, *more).identity for more in ([], [here], [moved], [other])]
+    assert found[1] == found[2] and len(set(found)) == 3
+
+
+def test_without_an_adapter_it_is_what_it_was_before_there_were_any(tiny_checkpoint: Path) -> None:
+    now = cell(tiny_checkpoint)
+    before = {**now.config, "model": {key: value for key, value in now.config["model"].items() if key != "adapter"}}
+    assert "adapter" in now.config["model"] and read_cell(before).identity == now.identity
+    # The hash of the model as it was computed then.
+    source = Folder(tiny_checkpoint)
+    content = f"{content_hash(source, source.tokenizer({}), check_source(source))}:8192"
+    assert now.checkpoint.content_hash == hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def test_an_adapter_of_another_body_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    override = adapter(write_tiny_checkpoint(tmp_path / "m"), tmp_path / "a")
+    wider = write_checkpoint(tmp_path / "wider", vocab_size=2000, intermediate_size=64)
+    with pytest.raises(UserError, match=r"/a/adapter_model\.safetensors: tensor .* has shape .*, the model needs"):
+        cell(wider, override, *CAUSAL)
 
 
 def test_dense_under_many_budgets_and_dense_layers_is_one_cell(tiny_checkpoint: Path) -> None:
@@ -130,3 +172,9 @@ def test_what_changes_no_result_needs_no_second_reference(tiny_checkpoint: Path)
 def test_no_reference_is_added_where_none_is_wanted(override: str, tiny_checkpoint: Path) -> None:
     plan = plan_sweep(compose_sweep([f"model.weights={tiny_checkpoint}", override], CONF, multirun=True) or [])
     assert plan.added == []
+
+
+def test_options_that_came_later_leave_the_identity_of_earlier_cells(tiny_checkpoint: Path) -> None:
+    now = cell(tiny_checkpoint)
+    before = {**now.config, "runner": {k: v for k, v in now.config["runner"].items() if k != "likelihood"}}
+    assert "likelihood" in now.config["runner"] and read_cell(before).identity == now.identity

@@ -39,7 +39,15 @@ def shrunk(model: str) -> list[str]:
     (config,) = compose_sweep([f"model={model}"], CONF, multirun=False) or []
     body = config["model"]["body"]
     fields = [f"model.body.{key}={value}" for key, value in SHRUNK.items() if key in body]
-    return [f"model={model}", "model.weights=random", "model.device=cpu", "model.dtype=float32", *fields]
+    # An adapter fits the body that it was trained for.
+    return [
+        f"model={model}",
+        "model.weights=random",
+        "model.adapter=null",
+        "model.device=cpu",
+        "model.dtype=float32",
+        *fields,
+    ]
 
 
 @pytest.fixture
