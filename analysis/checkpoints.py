@@ -67,10 +67,14 @@ def _accuracy(before: Comparison, after: Comparison, chosen: Measure | None) -> 
 def _recall(before: Results, after: Results) -> Table:
     sides = [recall_rows(side) for side in (before, after)]
     means = [side.groupby([*PLACE, "id"]).recall.mean() for side in sides]
+    named = sides[0].dropna(subset="context").drop_duplicates([*PLACE, "id"])
+    contexts: dict[Place, dict[str, str]] = {}
+    for place, example, context in zip(map(tuple, named[PLACE].to_numpy()), named.id, named.context, strict=True):
+        contexts.setdefault(place, {})[str(example)] = str(context)
     rows = []
     for place, _, _ in _common(*(side.drop_duplicates([*PLACE, "model"]) for side in sides)):
         first, second = ({str(i): float(v) for i, v in mean.loc[place].items()} for mean in means)
-        rows.append(_row(place, first, second, {}, tested=False))
+        rows.append(_row(place, first, second, contexts.get(place, {}), tested=False))
     caption = (
         "Recall of the selection against each step's exact top-k before and after, in %, along each checkpoint's own "
         "dense trajectory, mean over blocks, steps and sparse layers; difference in points with its 95 % bootstrap "

@@ -112,8 +112,9 @@ def _row(
 
 
 def _difference(comparison: Comparison, point: pd.Series, points: pd.DataFrame, measure: Measure) -> Interval | None:
-    """To the one autoregressive cell that answered the same examples; None where there is no such cell."""
+    """To the one autoregressive cell of the model that answered the same examples; None where there is no such cell."""
     same = points[(points.task == point.task) & (points.question == point.question) & (points.block_size == 1)]
+    same = same[same.model.map(base_method) == base_method(point.model)]
     if len(same) != 1 or point.block_size == 1:
         return None
     ours, theirs = (_key(p) for p in (point, same.iloc[0]))

@@ -36,9 +36,10 @@ class PrefixCache:
         if held is not None:
             return held
         prefix = compute()
-        while at_once and self._entries and self._held + prefix.nbytes > self.limit_bytes:
+        room = self.limit_bytes - prefix.nbytes
+        while at_once and room >= 0 and self._held > room:
             self._held -= self._entries.popitem()[1].nbytes
-        if self._held + prefix.nbytes <= self.limit_bytes:
+        if self._held <= room:
             self._entries[key] = prefix
             self._held += prefix.nbytes
         return prefix

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mage.errors import UserError
-from mage.training.schedule import Rise
+from mage.errors import UserError, unknown_choice
+from mage.training.schedule import Cycles
 from runners.exam import Evaluation
 from runners.recipe import recipe_of
 from runners.settings import read_settings
@@ -24,10 +24,11 @@ SAMPLES = "samples.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class MixStage:
-    """What is learnt from step `begin` on. See `tasks.lessons.mix`."""
+    """What is learnt from step `begin` on: see `tasks.lessons.mix`. all_masked: instead of the packing's."""
 
     begin: int
     mix: LessonMix
+    all_masked: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,11 @@ class SampledAnswers:
     interviews: int
     questions: int = 5
     max_new: int = 96
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise UserError(f"runner.samples.{name}={value} is out of range. Allowed: an integer >= 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +59,7 @@ class TrainAdapter:
 
     stages: tuple[MixStage, ...]
     samples: SampledAnswers
-    schedule: Rise
+    schedule: Cycles
     evaluation: Evaluation
     packing: dict[str, Any] = field(default_factory=dict)
     rank: int = 24
@@ -73,6 +79,14 @@ class TrainAdapter:
         begins = [stage.begin for stage in self.stages]
         if not begins or begins[0] != 0 or begins != sorted(set(begins)):
             raise UserError(f"runner.stages: they begin at {begins}. Allowed: growing steps, the first of them 0.")
+        for name in ("rank", "lessons_per_step", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"runner.{name}={getattr(self, name)} is out of range. Allowed: an integer >= 1.")
+        for kind in self.taught:
+            if kind not in KINDS:
+                raise unknown_choice("runner.taught", kind, KINDS)
+        if not 0 <= self.teacher_weight <= 1:
+            raise UserError(f"runner.teacher_weight={self.teacher_weight} is out of range. Allowed: 0 to 1.")
 
     def run(self, config: Mapping[str, Any]) -> int:
         """Train to the end of the recipe in the config's folder. Raises `UserError`. Returns the exit status."""
@@ -88,19 +102,19 @@ class TrainAdapter:
         from runners.training import TrainingRun, carry_out
 
         settings, _ = read_settings(config)
-        settings_model = settings.model.model_copy(update={"adapter": None})
-        check_machine(settings_model)
-        spec, packing, exam = diffusion_spec(settings_model), self._packing(config), Exam(self.evaluation)
+        model_settings = settings.model.model_copy(update={"adapter": None})
+        check_machine(model_settings)
+        spec, packing, exam = diffusion_spec(model_settings), self._packing(config), Exam(self.evaluation)
         spec.check_adapted()
         if self.threads:
             torch.set_num_threads(self.threads)
         folder = Path(settings.output_dir) / settings.name
-        checkpoint = inspect(settings_model)
+        checkpoint = inspect(model_settings)
         model = load_model(
             checkpoint.source,
             spec,
-            device=settings_model.device,
-            dtype=settings_model.dtype,
+            device=model_settings.device,
+            dtype=model_settings.dtype,
             body=checkpoint.config,
             tokenizer=checkpoint.tokenizer,
         )
@@ -124,7 +138,7 @@ class TrainAdapter:
             trainer.stages = self._stages(model, folder / SAMPLES, say)
 
         def examine() -> dict[str, float]:
-            trainer.adapter().write(adapter, DTYPES[self.checkpoint_dtype], settings_model.name)
+            trainer.adapter().write(adapter, DTYPES[self.checkpoint_dtype], model_settings.name)
             adapted = Adapter.read(adapter).merged_into(model.body, spec.mask_id)
             return exam.take(replace(model, adapted=adapted), {"": (Dense(), None)})
 
@@ -139,12 +153,20 @@ class TrainAdapter:
             prepare=prepare,
         )
         recipe = recipe_of(config, ("seed",), self.ignored)
+        recipe |= {name: config["model"][name] for name in ("block_size", "mask_id", "stop_ids", "dtype")}
         return carry_out(run, config, {**recipe, "model": checkpoint.content_hash})
 
     def _packing(self, config: Mapping[str, Any]) -> Packing:
         from mage.training.packed import Packing
 
-        model = config["model"]
+        model, own = config["model"], ("block_size", "mask_id", "stop_id")
+        allowed = [option.name for option in fields(Packing) if option.name not in own]
+        for name in self.packing:
+            if name not in allowed:
+                raise unknown_choice("runner.packing", name, allowed)
+        for kind in self.packing.get("kind_weights", {}):
+            if kind not in KINDS:
+                raise unknown_choice("runner.packing.kind_weights", kind, KINDS)
         return Packing(
             block_size=model["block_size"], mask_id=model["mask_id"], stop_id=model["stop_ids"][0], **self.packing
         )
@@ -153,14 +175,13 @@ class TrainAdapter:
         """Ask the model what it would answer, unless that is done, and return the lessons of each stage."""
         from mage.training.adapter_trainer import LessonStage
 
-        stop_id = model.spec.stop_ids[0]
+        if any(stage.mix.weights.get("sampled") for stage in self.stages):
+            self._interview(model, samples, say)
         stages = []
         for stage in self.stages:
-            mix = stage.mix
-            if mix.weights.get("sampled", 0):
-                self._interview(model, samples, say)
-                mix = replace(mix, sampled=str(samples))
-            stages.append(LessonStage(stage.begin, mix.lessons(model.tokenizer, stop_id)))
+            mix = replace(stage.mix, sampled=str(samples)) if stage.mix.weights.get("sampled") else stage.mix
+            lessons = mix.lessons(model.tokenizer, model.spec.stop_ids[0])
+            stages.append(LessonStage(stage.begin, lessons, stage.all_masked))
         return stages
 
     def _interview(self, model: LanguageModel, samples: Path, say: Callable[[str], None]) -> None:
@@ -168,7 +189,7 @@ class TrainAdapter:
         from tasks.lessons.interviews import Interviews
 
         wanted = self.samples
-        say(f"asking the base model, {wanted.interviews} interviews: {samples}")
+        say(f"answers of the base model to {wanted.interviews} interviews: {samples}")
         interviews = Interviews(model.tokenizer, model.spec.stop_ids[0])
         interview_model(
             model, interviews, samples, wanted.interviews, questions=wanted.questions, max_new=wanted.max_new

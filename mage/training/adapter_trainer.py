@@ -7,7 +7,7 @@ through the low-rank changes (`mage.training.packed`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from mage.training.distillation import BlockOutcome, block_outcome
 from mage.training.fused import fuse_norms
 from mage.training.lora import MaskEmbedding, adapt
 from mage.training.packed import Lesson, PackedLesson, Packing
-from mage.training.schedule import Rise
+from mage.training.schedule import Cycles
 from mage.training.state import load_state, save_state
 from mage.training.trainer import Progress
 
@@ -36,19 +36,20 @@ class Lessons(Protocol):
 
 @dataclass(frozen=True)
 class LessonStage:
-    """Lessons that are drawn from step `begin` on."""
+    """Lessons that are drawn from step `begin` on. all_masked: instead of the packing's, where it is given."""
 
     begin: int
     lessons: Lessons
+    all_masked: float | None = None
 
 
 @dataclass(kw_only=True)
 class AdapterTrainer:
     """Trains the adapter of `base`, a causal body whose weights, in the dtype that training runs in, stay as they are.
 
-    kinds: of branches. stages: in order, the first from step 0; to be there before the first step. A step takes `lessons_per_step` lessons. schedule:
-    of AdamW's learning rate. rank, alpha: of the low-rank
-    changes. taught: kinds of branches whose target is the base model's own distribution, with `teacher_weight` (see
+    kinds: of branches. stages: in order, the first from step 0; they may be set until the first step. A step takes
+    `lessons_per_step` lessons. schedule: of AdamW's learning rate. rank, alpha: of the low-rank changes. taught: kinds
+    of branches whose target is the base model's own distribution, with `teacher_weight` (see
     `mage.training.distillation`). seed: of lessons, noise and initial weights; every step has generators of its own, so
     that a resumed run goes on exactly. save_every: steps between states on disk.
     """
@@ -56,7 +57,7 @@ class AdapterTrainer:
     base: Transformer
     kinds: Sequence[str]
     packing: Packing
-    schedule: Rise
+    schedule: Cycles
     folder: Path
     stages: Sequence[LessonStage] = ()
     rank: int = 24
@@ -121,9 +122,7 @@ class AdapterTrainer:
         loss = 0.0
         for _ in range(self.lessons_per_step):
             packed = self._pack(rng)
-            outcome = block_outcome(
-                self.base, self._adapted, packed, self._taught[packed.kinds], self.teacher_weight
-            )
+            outcome = block_outcome(self.base, self._adapted, packed, self._taught[packed.kinds], self.teacher_weight)
             (outcome.loss / self.lessons_per_step).backward()
             loss += outcome.loss.item() / self.lessons_per_step
             progress.tokens += packed.tokens
@@ -141,9 +140,10 @@ class AdapterTrainer:
         return Adapter(self.rank, self.alpha, factors, _kept(self._embedding.mask))
 
     def _pack(self, rng: np.random.Generator) -> PackedLesson:
-        lessons = next(stage.lessons for stage in reversed(self.stages) if stage.begin <= self.progress.step)
+        stage = next(stage for stage in reversed(self.stages) if stage.begin <= self.progress.step)
+        packing = self.packing if stage.all_masked is None else replace(self.packing, all_masked=stage.all_masked)
         while True:
-            packed = self.packing.pack(lessons.draw(rng), self.kinds, rng)
+            packed = packing.pack(stage.lessons.draw(rng), self.kinds, rng)
             if packed.starts.numel():
                 return packed.to(self.base.lm_head.weight.device)
 

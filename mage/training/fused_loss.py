@@ -32,8 +32,8 @@ class Taught:
 
 @dataclass(frozen=True)
 class RowLosses:
-    """`loss`: the weighted sum, to differentiate. By row: whether the target was the `top` choice, and the `confidence`,
-    log-probability of that choice."""
+    """`loss`: the weighted sum, to differentiate. By row: whether the target was the `top` choice, and the
+    `confidence`, log-probability of that choice."""
 
     loss: Tensor
     top: Tensor

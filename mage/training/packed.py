@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mage.errors import UserError
+
 
 class Branch(Protocol):
     """See tasks.lessons: clean `prompt` ids behind the context, the `answer` ids to learn, and whether these end."""
@@ -89,6 +91,13 @@ class Packing:
     padding_share: float = 0.25
     padding_weight: float = 0.4
     kind_weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, least in (("block_size", 2), ("blocks", 1)):
+            if getattr(self, name) < least:
+                raise UserError(
+                    f"packing.{name}={getattr(self, name)} is out of range. Allowed: an integer >= {least}."
+                )
 
     def pack(self, lesson: Lesson, kinds: Sequence[str], rng: np.random.Generator) -> PackedLesson:
         """Lay out one lesson. A branch whose unfinished answer is shorter than a block is left out of the blocks."""

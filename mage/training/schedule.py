@@ -80,3 +80,27 @@ class Rise:
         """Return the learning rate of a step, the first being 0."""
         fall = self.steps * self.decay_share
         return self.peak * min(1.0, (step + 1) / max(1, self.warmup), (self.steps - step) / max(1.0, fall))
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """Learning rates that rise and fall several times, one `Rise` after the other."""
+
+    rises: tuple[Rise, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rises:
+            raise UserError("schedule.rises: none is there. Allowed: one or more.")
+
+    @property
+    def steps(self) -> int:
+        """Steps of all."""
+        return sum(rise.steps for rise in self.rises)
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, the first being 0."""
+        for rise in self.rises:
+            if step < rise.steps:
+                return rise.rate(step)
+            step -= rise.steps
+        return 0.0

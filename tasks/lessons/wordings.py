@@ -1,4 +1,9 @@
-"""How lessons state a secret, ask for it, and introduce the text that hides it. No wording of the tests is used."""
+"""How lessons state a secret, ask for it, and introduce the text that hides it.
+
+No statement or introduction is one of the tests. Questions are plain English and not held out: that of `needle_kv` can
+come out, about other keys, once in some ten thousand. Nor is the sentence of an answer, `The {thing} of {key} is
+{value}.`, with which the tests tell one needle of six.
+"""
 
 from __future__ import annotations
 

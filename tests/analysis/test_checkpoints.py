@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis.checkpoints import checkpoint_tables, main
+from analysis.figures.recall import recall_rows
 from analysis.frame import load
 from analysis.statistics import paired_difference
 from tests.analysis.synthetic import recall_result, write_answers, write_cell
@@ -42,6 +43,21 @@ def test_each_method_and_budget_is_paired_with_itself(tmp_path: Path) -> None:
     assert rows.loc[("mage", "128")].difference == 0
     assert recall.numbers.difference.iloc[0] > 0  # fewer late steps, which hold less
     assert "†" in accuracy.markdown() and "†" not in recall.markdown()
+
+
+def test_recall_of_shared_contexts_resamples_contexts(tmp_path: Path) -> None:
+    for side, gain in (("before", 0), ("after", 1)):
+        rows = [recall_result(i, steps=12 - gain * (i // 2)) for i in range(12)]
+        rows = [row.model_copy(update={"context": f"s0-{i // 2}"}) for i, row in enumerate(rows)]
+        write_cell(tmp_path / side, "mage", 32, rows, runner="recall", told={"model": side})
+    before, after = load([tmp_path / "before"]), load([tmp_path / "after"])
+    (table,) = checkpoint_tables(before, after)
+    found, means = table.numbers.iloc[0], [recall_rows(side).groupby("id").recall.mean() for side in (before, after)]
+    ours, theirs = ({str(i): float(value) for i, value in side.items()} for side in (means[1], means[0]))
+    contexts = {row.id: str(row.context) for row in rows}
+    expected, naive = paired_difference(ours, theirs, contexts), paired_difference(ours, theirs)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert (expected.low, expected.high) != pytest.approx((naive.low, naive.high))
 
 
 def test_tables_are_written_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,15 @@ def test_two_models_are_no_two_ways(folder: Path, tmp_path_factory: pytest.TempP
     assert "model" not in table_of(folder).cells
 
 
+def test_the_autoregressive_cell_of_another_model_is_not_compared_with(tmp_path: Path) -> None:
+    write(tmp_path, "static", 1, 512, 1)
+    write(tmp_path, "threshold", 32, 512, 2)
+    write(tmp_path, "static", 32, 512, 1, model="sdar")
+    write(tmp_path, "threshold", 32, 512, 2, model="sdar")
+    cells = table_of(tmp_path).cells
+    assert list((cells["to autoregressive"] != "—")[cells.written != "autoregressive"]).count(True) == 1
+
+
 def test_cells_of_other_examples_are_not_compared(tmp_path: Path) -> None:
     write(tmp_path, "static", 1, 512, 2)
     write(tmp_path, "threshold", 32, 512, 2, count=15)

@@ -76,9 +76,9 @@ def test_any_chunk_gives_the_same_prefill(nemotron: LanguageModel, chunk: int) -
     assert whole.lengths == parts.lengths == [37, 6], "the whole prompt is prefilled"
     for row, length in enumerate(whole.lengths):
         torch.testing.assert_close(
-            whole.cache.keys[:, row, :, :length], parts.cache.keys[:, row, :, :length], atol=1e-5, rtol=1e-5
+            whole.cache.keys[:, row, :, :length], parts.cache.keys[:, row, :, :length], atol=5e-5, rtol=1e-4
         )
-    torch.testing.assert_close(whole.windows, parts.windows, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(whole.windows, parts.windows, atol=5e-5, rtol=1e-4)
     torch.testing.assert_close(whole.last_logits, parts.last_logits, atol=1e-4, rtol=1e-4)
 
 

@@ -94,7 +94,7 @@ def test_cached_logits_equal_the_rows_of_a_full_forward(model: LanguageModel, fa
     with torch.no_grad():
         hidden = model.body.hidden(block, torch.arange(3 * BLOCK, 4 * BLOCK)[None], attention)
         cached = model.body.logits(hidden)[0]
-    torch.testing.assert_close(cached, naive.forward(model, tokens, 3 * BLOCK)[3 * BLOCK :], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(cached, naive.forward(model, tokens, 3 * BLOCK)[3 * BLOCK :], atol=5e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("chunk", [8, 16, 24, 80])

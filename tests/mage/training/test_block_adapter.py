@@ -18,7 +18,7 @@ from mage.training.fused_loss import Taught, output_losses
 from mage.training.lora import adapt
 from mage.training.packed import PackedLesson, Packing
 from mage.training.packed_attention import block_hidden, clean_rows
-from mage.training.schedule import Rise
+from mage.training.schedule import Cycles, Rise
 from tests.mage.naive import tiny_body
 
 MASK, STOP, SIZE = 1, 2, 8
@@ -201,7 +201,7 @@ def trainer(folder: Path, steps: int = 6) -> AdapterTrainer:
         kinds=RandomLessons.kinds,
         stages=[LessonStage(0, RandomLessons())],
         packing=packing(),
-        schedule=Rise(steps, 3e-3, warmup=2),
+        schedule=Cycles((Rise(steps, 3e-3, warmup=2),)),
         folder=folder,
         rank=2,
         alpha=2.0,
@@ -229,7 +229,8 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
 def test_training_lowers_the_loss_and_leaves_the_base_alone(tmp_path: Path) -> None:
     run = trainer(tmp_path, steps=40)
     before = {name: weight.clone() for name, weight in run.base.state_dict().items()}
-    lesson = packing().pack(RandomLessons().draw(np.random.default_rng(5)), ("needle", "plain"), np.random.default_rng(6))
+    drawn = RandomLessons().draw(np.random.default_rng(5))
+    lesson = packing().pack(drawn, ("needle", "plain"), np.random.default_rng(6))
     run._pack = lambda rng: lesson  # type: ignore[method-assign]
     losses: list[float] = []
     run.run(lambda progress: losses.append(progress.loss))
@@ -239,14 +240,18 @@ def test_training_lowers_the_loss_and_leaves_the_base_alone(tmp_path: Path) -> N
 
 def test_stages_follow_each_other(tmp_path: Path) -> None:
     run = trainer(tmp_path)
-    run.stages = [LessonStage(0, RandomLessons(3)), LessonStage(2, RandomLessons(13))]
-    lengths = []
+    run.stages = [LessonStage(0, RandomLessons(3)), LessonStage(2, RandomLessons(13), all_masked=1.0)]
+    packed_lessons = []
     for _ in range(4):
-        lengths.append(len(run._pack(np.random.default_rng(0)).context))
+        packed_lessons.append(run._pack(np.random.default_rng(0)))
         run.step()
-    assert lengths == [3, 3, 13, 13]
+    assert [len(lesson.context) for lesson in packed_lessons] == [3, 3, 13, 13]
+    assert [bool(lesson.masked[:, 1:].all()) for lesson in packed_lessons] == [False, False, True, True]
 
 
 def test_rise() -> None:
     rise = Rise(100, 2.0, warmup=10, decay_share=0.2)
     assert [rise.rate(step) for step in (0, 9, 50, 80, 90, 99)] == pytest.approx([0.2, 2.0, 2.0, 2.0, 1.0, 0.1])
+    cycles = Cycles((rise, Rise(10, 1.0, warmup=1, decay_share=1.0)))
+    assert cycles.steps == 110
+    assert [cycles.rate(step) for step in (9, 99, 100, 105, 110)] == pytest.approx([2.0, 0.1, 1.0, 0.5, 0.0])
