@@ -1,9 +1,9 @@
-"""Experiment tracking: one Weights & Biases run a cell, or none. A tracker's trouble never costs a cell its result."""
+"""Experiment tracking: one Weights & Biases run a cell or training, or none. Its trouble never costs a result."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,12 +24,26 @@ class TrackedRun(ABC):
         """End the run. `record` is None when the cell was interrupted."""
 
 
+class Curves:
+    """A training run, as a tracker sees it: nobody, unless a subclass does."""
+
+    def log(self, step: int, points: Mapping[str, float]) -> None:
+        """Show the numbers of a step."""
+
+    def finish(self, status: str) -> None:
+        """End the run: `done`, or `unfinished` when it was interrupted."""
+
+
 class Tracker(ABC):
     """Where runs are shown besides their records."""
 
     @abstractmethod
     def start(self, cell: Cell, say: Callable[[str], None]) -> TrackedRun:
         """Begin a run for `cell`. `say` tells the user what they should know."""
+
+    def follow(self, config: Mapping[str, Any], name: str, say: Callable[[str], None]) -> Curves:
+        """Begin a run for a training of a resolved config; a tracker of cells only shows nothing of it."""
+        return Curves()
 
 
 class NoTrackedRun(TrackedRun):
@@ -60,10 +74,17 @@ class Guarded(Tracker):
             self._tell(error, say)
             return NoTrackedRun()
 
+    def follow(self, config: Mapping[str, Any], name: str, say: Callable[[str], None]) -> Curves:
+        try:
+            return GuardedCurves(self._tracker.follow(config, name, say), lambda error: self._tell(error, say))
+        except Exception as error:
+            self._tell(error, say)
+            return Curves()
+
     def _tell(self, error: Exception, say: Callable[[str], None]) -> None:
         if not self._told:
             self._told = True
-            say(f"tracker: {_first_line(error)}. Some cells are not tracked; their records are written all the same.")
+            say(f"tracker: {_first_line(error)}. Some runs are not tracked; their records are written all the same.")
 
 
 class GuardedRun(TrackedRun):
@@ -77,6 +98,39 @@ class GuardedRun(TrackedRun):
             self._run.finish(record)
         except Exception as error:
             self._tell(error)
+
+
+class GuardedCurves(Curves):
+    """Curves that may fail without harm."""
+
+    def __init__(self, curves: Curves, tell: Callable[[Exception], None]) -> None:
+        self._curves, self._tell = curves, tell
+
+    def log(self, step: int, points: Mapping[str, float]) -> None:
+        try:
+            self._curves.log(step, points)
+        except Exception as error:
+            self._tell(error)
+
+    def finish(self, status: str) -> None:
+        try:
+            self._curves.finish(status)
+        except Exception as error:
+            self._tell(error)
+
+
+class WandbCurves(Curves):
+    """A run of W&B with a point for each logged step."""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+
+    def log(self, step: int, points: Mapping[str, float]) -> None:
+        self._run.log(dict(points), step=step)
+
+    def finish(self, status: str) -> None:
+        self._run.summary.update({"status": status})
+        self._run.finish(exit_code=EXIT_CODES.get(status, 1))
 
 
 class WandbRun(TrackedRun):
@@ -112,29 +166,35 @@ class WandbTracker(Tracker):
     _reachable: bool = field(default=True, init=False)
 
     def start(self, cell: Cell, say: Callable[[str], None]) -> TrackedRun:
+        config = {**cell.config, "identity": cell.identity, "labels": cell.labels.model_dump()}
+        return WandbRun(self._open(cell.settings.name, cell.name, cell.labels.runner, config, say))
+
+    def follow(self, config: Mapping[str, Any], name: str, say: Callable[[str], None]) -> Curves:
+        return WandbCurves(self._open(config["name"], name, str(config["runner"].get("name")), config, say))
+
+    def _open(self, group: str, name: str, job: str, config: Mapping[str, Any], say: Callable[[str], None]) -> Any:
+        """Begin a run of W&B, online where that is asked for and can be had."""
         import wandb
 
+        described = {"group": group, "name": name, "job_type": job, "config": dict(config)}
         if self.mode == "online" and self._reachable:
             try:
                 # Asked without a prompt: a sweep must not stop to wait for a key.
                 if not wandb.login(prompt=False, verify=False):
                     raise wandb.errors.UsageError("no credentials; `wandb login` stores them")
-                return WandbRun(self._init(cell, "online"))
+                return self._init("online", described)
             except Exception as error:  # whatever a server or its client may say
                 self._reachable = False
                 say(f"W&B: {_first_line(error)}. Runs go on offline; `wandb sync` uploads them later.")
-        return WandbRun(self._init(cell, "offline"))
+        return self._init("offline", described)
 
-    def _init(self, cell: Cell, mode: Literal["offline", "online"]) -> Any:
+    def _init(self, mode: Literal["offline", "online"], described: Mapping[str, Any]) -> Any:
         import wandb
 
         return wandb.init(
+            **described,
             project=self.project,
             entity=self.entity,
-            group=cell.settings.name,
-            name=cell.name,
-            job_type=cell.labels.runner,
-            config={**cell.config, "identity": cell.identity, "labels": cell.labels.model_dump()},
             dir=self.dir,
             mode=mode,
             reinit="create_new",

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rich.console import Console
-
-from mage.errors import UserError
 from mage.models.config import BodyConfig
 from mage.training.initialisation import Structure
 from mage.training.noise import AnswerNoise
 from mage.training.schedule import Stage
+from runners.exam import Evaluation
+from runners.recipe import recipe_of
 from tasks.tiny_batches import TinyBatches
 
 if TYPE_CHECKING:
     from mage.training.trainer import Trainer
-
-RECIPE = "recipe.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """Generation on held-out examples: every `every` steps and at the end, `examples` for each of `tasks`.
-
-    decoding: a section like conf/decoding; tasks: sections like conf/task, by the name they are shown with.
-    """
-
-    every: int
-    examples: int
-    decoding: dict[str, Any]
-    tasks: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,23 +44,36 @@ class Train:
         """Train to the end of the recipe in the config's folder. Raises `UserError`. Returns the exit status."""
         import torch
 
-        from runners.limits import terminable
-        from runners.lock import LockedError, locked
-        from runners.training import TrainingDisplay, TrainingRun
+        from baselines.dense import Dense
+        from mage.models.checkpoint import DTYPES, load_model
+        from mage.training.export import export_checkpoint
+        from runners.exam import Exam
+        from runners.feasibility import diffusion_spec
+        from runners.settings import ModelSettings
+        from runners.training import TrainingRun, carry_out
+        from tasks.tiny_words import SPECIAL, VOCABULARY
 
         if self.threads:
             torch.set_num_threads(self.threads)
         folder = Path(config["output_dir"]) / config["name"]
-        run = TrainingRun(self, self._trainer(folder, config["seed"]), folder, config["model"])
-        folder.mkdir(parents=True, exist_ok=True)
-        console = Console() if sys.stdout.isatty() else Console(width=120)
-        try:
-            with locked(folder), terminable(), TrainingDisplay(console) as display:
-                self._claim(folder, config)
-                run.finish(display)
-        except LockedError as lock:
-            raise UserError(f"name={config['name']}: its folder {folder} is {lock}.") from lock
-        return 0
+        trainer = self._trainer(folder, config["seed"])
+        exam, spec = Exam(self.evaluation), diffusion_spec(ModelSettings.model_validate(config["model"]))
+        checkpoint = folder / "checkpoint"
+
+        def examine() -> dict[str, float]:
+            export_checkpoint(trainer.body, checkpoint, VOCABULARY, SPECIAL, DTYPES[self.checkpoint_dtype])
+            return exam.take(load_model(checkpoint, spec), {"": (Dense(), None)})
+
+        run = TrainingRun(
+            trainer=trainer,
+            folder=folder,
+            examine=examine,
+            every=self.evaluation.every,
+            log_every=self.log_every,
+            outcome=checkpoint,
+            told=f"model.weights={checkpoint}",
+        )
+        return carry_out(run, config, recipe_of(config, ("seed",), self.ignored))
 
     def _trainer(self, folder: Path, seed: int) -> Trainer:
         import torch
@@ -100,23 +95,3 @@ class Train:
             earlier_blocks=self.earlier_blocks,
             save_every=self.save_every,
         )
-
-    def _claim(self, folder: Path, config: Mapping[str, Any]) -> None:
-        """Write the recipe down, or refuse a folder that holds another one."""
-        told = {key: value for key, value in config["runner"].items() if key not in self.ignored}
-        recipe = json.loads(json.dumps({**told, "seed": config["seed"]}))
-        path = folder / RECIPE
-        if not path.is_file():
-            path.write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
-            return
-        before = json.loads(path.read_text(encoding="utf-8"))
-        changed = _changed(before, recipe)
-        if changed:
-            raise UserError(
-                f"{path}: this folder holds a run with another {changed[0]}. Give the new run another name, "
-                "or delete the folder."
-            )
-
-
-def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Sequence[str]:
-    return [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]

@@ -1,93 +1,119 @@
-"""What happens around a training run: its bar, its log, its checkpoint, its evaluation."""
+"""What happens around a training run: its folder, its bar, its log, its evaluation, its curves."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from baselines.dense import Dense
-from mage.generation.engine import Engine
-from mage.models.checkpoint import DTYPES, LanguageModel, load_model
-from mage.training.export import export_checkpoint
+from mage.errors import UserError
 from mage.training.trainer import Progress as Standing
-from mage.training.trainer import Trainer
 from runners.building import build
-from runners.feasibility import diffusion_spec
-from runners.settings import ModelSettings
-from tasks.prompt import assemble
-from tasks.task import Task
-from tasks.tiny_words import SPECIAL, VOCABULARY
-
-if TYPE_CHECKING:
-    from runners.train import Train
+from runners.limits import terminable
+from runners.lock import LockedError, locked
+from runners.recipe import claim
+from runners.tracker import Curves, Guarded, Tracker
 
 LOG = "train.jsonl"
 
 
-class TrainingRun:
-    """A trainer with its checkpoint folder and its evaluation; `UserError` for an evaluation that cannot be built.
-
-    model: the section of the config that says how the trained model writes a block.
-    """
-
-    def __init__(self, recipe: Train, trainer: Trainer, folder: Path, model: Mapping[str, Any]) -> None:
-        wanted = recipe.evaluation
-        self._recipe, self._trainer, self._folder = recipe, trainer, folder
-        self._tasks = {name: build(f"runner.evaluation.tasks.{name}", task) for name, task in wanted.tasks.items()}
-        self._decoding = build("runner.evaluation.decoding", wanted.decoding)
-        self._spec = diffusion_spec(ModelSettings.model_validate(model))
+class Trainable(Protocol):
+    """A training loop, such as `mage.training.trainer.Trainer`."""
 
     @property
-    def checkpoint(self) -> Path:
-        """A folder for `model.weights`, written at each evaluation."""
-        return self._folder / "checkpoint"
+    def progress(self) -> Standing: ...
+    @property
+    def weights(self) -> int: ...
+    @property
+    def total_steps(self) -> int: ...
+    @property
+    def steps_left(self) -> int: ...
+    def resume(self) -> bool: ...
+    def run(self, after_step: Callable[[Standing], None]) -> None: ...
 
-    def finish(self, display: TrainingDisplay) -> None:
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """A training loop with its folder and its evaluation.
+
+    examine: write what was learnt so far to `outcome` and return scores by name; asked for every `every` steps and at
+    the end. log_every: steps between logged lines. told: what the user is to set to use the outcome. prepare: what is
+    done in the folder before; given a function that tells the user a line.
+    """
+
+    trainer: Trainable
+    folder: Path
+    examine: Callable[[], dict[str, float]]
+    every: int
+    log_every: int
+    outcome: Path
+    told: str
+    prepare: Callable[[Callable[[str], None]], None] = lambda say: None
+
+    def finish(self, display: TrainingDisplay, curves: Curves) -> None:
         """Train from the last state, if there is one, to the end."""
-        trainer, recipe = self._trainer, self._recipe
+        trainer = self.trainer
+        self.prepare(display.print)
         resumed = trainer.resume()
-        log = TrainingLog(self._folder / LOG, trainer.progress.step)
+        log = TrainingLog(self.folder / LOG, trainer.progress.step)
         display.begin(trainer, resumed)
 
         def after_step(standing: Standing) -> None:
-            done = standing.stage == len(trainer.stages)
-            scores = self.evaluate() if done or standing.step % recipe.evaluation.every == 0 else {}
+            done = trainer.steps_left == 0
+            scores = self.examine() if done or standing.step % self.every == 0 else {}
             display.advance(standing, trainer)
-            if scores or standing.step % recipe.log_every == 0:
+            if scores or standing.step % self.log_every == 0:
                 log.write(standing, scores)
+                curves.log(standing.step, curve_points(standing, scores))
                 display.say(standing, scores)
 
         trainer.run(after_step)
-        if not self.checkpoint.is_dir():  # resumed behind the last step
-            self.evaluate()
-        display.end(self.checkpoint)
-
-    def evaluate(self) -> dict[str, float]:
-        """Write the checkpoint, load it as any model is loaded, and return the exact match of each task."""
-        dtype = DTYPES[self._recipe.checkpoint_dtype]
-        export_checkpoint(self._trainer.body, self.checkpoint, VOCABULARY, SPECIAL, dtype)
-        engine = Engine(load_model(self.checkpoint, self._spec), Dense(), self._decoding)
-        return {name: exact_match(engine, task, self._recipe.evaluation.examples) for name, task in self._tasks.items()}
+        if not self.outcome.is_dir():  # resumed behind the last step
+            self.examine()
+        display.end(self.told)
 
 
-def exact_match(engine: Engine, task: Task, count: int) -> float:
-    """Return the share of `count` examples that the model answers exactly."""
-    model: LanguageModel = engine.model
-    size, right = model.spec.block_size, 0
-    for example in task.examples(model.tokenizer, count, seed=1, block_size=size):
-        prompt = assemble(example, model.tokenizer, size, getattr(task, "question", "block"), model.max_positions)
-        answer = engine.generate(engine.prefill([prompt.tokens], [example.max_new_tokens]))[0]
-        right += task.score(example, model.tokenizer.decode(answer.tokens)).exact
-    return right / count
+def carry_out(run: TrainingRun, config: Mapping[str, Any], recipe: Mapping[str, Any]) -> int:
+    """Bring a run to its end in its folder, which no other process may be at. Returns the exit status.
+
+    Raises `UserError` where the folder is taken or holds a run of another recipe.
+    """
+    tracker = build("tracker", config["tracker"])
+    if not isinstance(tracker, Tracker):
+        raise UserError(f"tracker._target_={config['tracker']['_target_']}: not a Tracker.")
+    run.folder.mkdir(parents=True, exist_ok=True)
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    try:
+        with locked(run.folder), terminable(), TrainingDisplay(console) as display:
+            claim(run.folder, recipe)
+            curves = Guarded(tracker).follow(config, run.folder.name, display.print)
+            ended = "unfinished"
+            try:
+                run.finish(display, curves)
+                ended = "done"
+            finally:
+                curves.finish(ended)
+    except LockedError as lock:
+        raise UserError(f"name={config['name']}: its folder {run.folder} is {lock}.") from lock
+    return 0
+
+
+def curve_points(standing: Standing, scores: Mapping[str, float]) -> dict[str, float]:
+    """Return the numbers of a logged step by the names that a tracker shows them under."""
+    plain = {key: float(value) for key, value in vars(standing).items() if isinstance(value, int | float)}
+    points = {f"train/{key}": value for key, value in plain.items() if key != "step"}
+    points |= {f"next_token/{kind}": value for kind, value in standing.accuracy.items()}
+    return points | {f"exact_match/{name}": value for name, value in scores.items()}
 
 
 class TrainingLog:
@@ -132,30 +158,28 @@ class TrainingDisplay:
     ) -> None:
         self._bar.stop()
 
-    def begin(self, trainer: Trainer, resumed: bool) -> None:
+    def begin(self, trainer: Trainable, resumed: bool) -> None:
         """The run starts, or goes on."""
-        weights = sum(weight.numel() for weight in trainer.body.parameters())
-        where = f"from step {trainer.progress.step}" if resumed else "from scratch"
-        self._print(f"training {weights / 1e6:.2f} M weights {where} on {torch.get_num_threads()} threads")
+        where = f"from step {trainer.progress.step}" if resumed else "from the start"
+        self.print(f"training {trainer.weights / 1e6:.2f} M weights {where} on {torch.get_num_threads()} threads")
         self._bar.update(self._task, total=trainer.total_steps, completed=trainer.progress.step)
 
-    def advance(self, standing: Standing, trainer: Trainer) -> None:
+    def advance(self, standing: Standing, trainer: Trainable) -> None:
         """A step is done. A stage that ended early makes the bar shorter."""
-        stage = min(standing.stage + 1, len(trainer.stages))
-        total = standing.step + trainer.steps_left
-        text = f"stage {stage} of {len(trainer.stages)}, loss {standing.loss:.2f}"
+        total, text = standing.step + trainer.steps_left, f"loss {standing.loss:.2f}"
         self._bar.update(self._task, total=total, completed=standing.step, description=text)
 
     def say(self, standing: Standing, scores: Mapping[str, float]) -> None:
         """Print where the run stands, above the bar."""
         told = " ".join(f"{kind} {value:.2f}" for kind, value in standing.accuracy.items())
-        self._print(f"step {standing.step} stage {standing.stage + 1} loss {standing.loss:.3f} next token: {told}")
+        self.print(f"step {standing.step} loss {standing.loss:.3f} next token: {told}")
         if scores:
-            self._print("  exact match: " + " ".join(f"{name} {value:.2f}" for name, value in scores.items()))
+            self.print("  exact match: " + " ".join(f"{name} {value:.2f}" for name, value in scores.items()))
 
-    def end(self, checkpoint: Path) -> None:
+    def end(self, told: str) -> None:
         """The run is done."""
-        self._print(f"done: model.weights={checkpoint}")
+        self.print(f"done: {told}")
 
-    def _print(self, text: str) -> None:
+    def print(self, text: str) -> None:
+        """Print a line above the bar."""
         self._console.print(escape(text), highlight=False, soft_wrap=True)

@@ -118,6 +118,11 @@ class Trainer:
         self.progress = Progress()
 
     @property
+    def weights(self) -> int:
+        """How many numbers the model has."""
+        return sum(weight.numel() for weight in self._weights.values())
+
+    @property
     def total_steps(self) -> int:
         """Steps if no stage ends early."""
         return sum(stage.steps for stage in self.stages)

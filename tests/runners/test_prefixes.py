@@ -58,6 +58,7 @@ def test_what_is_needed_again_at_once_takes_the_place_of_what_came_last() -> Non
     assert all(ask(name) for name in "aabbccaadd")
     assert computed == ["a", "b", "c", "d"], "a stays: it came first"
     assert not ask("huge", 26), "nothing is kept beyond the limit"
+    assert cache.holds("a") and cache.holds("d"), "nor dropped for what cannot be kept"
     cache.enter("other")
     assert not cache.holds("a")
 

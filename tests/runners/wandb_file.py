@@ -23,6 +23,7 @@ class OfflineRun:
     project: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
     exit_code: int | None = None
 
 
@@ -38,6 +39,9 @@ def read(path: Path) -> OfflineRun:
             run.config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
         elif kind == "summary":
             run.summary |= {item.key: json.loads(item.value_json) for item in record.summary.update}
+        elif kind == "history":
+            points = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            run.history.append(points)
         elif kind == "exit":
             run.exit_code = record.exit.exit_code
     return run
