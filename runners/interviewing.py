@@ -29,11 +29,11 @@ def interview_model(
 
     Every other answer is the likeliest one, token by token, and so are all about needles, which have one right answer;
     the others are drawn at `temperature`. Answers that run in circles are left out. A line is `{interview, kind,
-    context, prompt, answer, finished}`, tokens as ids. A file that is there goes on with the interview behind its last
-    one; an interview's answers do not depend on where it was interrupted. go_on: asked before each interview.
+    context, prompt, answer, finished}`, tokens as ids. A file that is there goes on with its last interview,
+    asked again because it may have been cut off; its answers are the same. go_on: asked before each interview.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    first, added = _next(path), 0
+    first, added = _next(path, count), 0
     with path.open("a", encoding="utf-8") as file:
         for index in range(first, count):
             if not go_on():
@@ -64,13 +64,12 @@ def interview_model(
     return added
 
 
-def _next(path: Path) -> int:
-    """The first interview that the file does not hold. A line that was cut off in writing is removed."""
+def _next(path: Path, count: int) -> int:
+    """The interview to go on with: the last of the file, whose lines are removed, unless the file holds more."""
     if not path.is_file():
         return 0
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        path.write_bytes(whole)
-    lines = whole.splitlines()
-    return json.loads(lines[-1])["interview"] + 1 if lines else 0
+    whole = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    last = int(json.loads(whole[-1])["interview"]) if whole else 0
+    if last < count:
+        path.write_bytes(b"".join(line for line in whole if json.loads(line)["interview"] < last))
+    return last

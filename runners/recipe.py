@@ -10,15 +10,19 @@ from typing import Any
 from mage.errors import UserError
 
 RECIPE = "recipe.json"
+WRITING = ("block_size", "mask_id", "stop_ids", "alignment", "prefix_attention", "anchored", "dtype")
+"""Fields of the model's section that a model's files do not hold and that change what is learnt."""
 
 
 def recipe_of(config: Mapping[str, Any], sections: Collection[str], ignored: Collection[str]) -> dict[str, Any]:
     """Return the part of a resolved config that decides what a training run leaves.
 
-    sections: of the config besides the runner's. ignored: fields of the runner that cannot change the weights.
+    sections: of the config besides the runner's. ignored: fields of the runner that cannot change the weights. How the
+    model writes a block is part of it; its files are the caller's to add.
     """
     told = {key: value for key, value in config["runner"].items() if key not in ignored}
-    return dict(json.loads(json.dumps({**told, **{name: config[name] for name in sections}})))
+    model = {name: config["model"][name] for name in WRITING}
+    return dict(json.loads(json.dumps({**told, **model, **{name: config[name] for name in sections}})))
 
 
 def claim(folder: Path, recipe: Mapping[str, Any]) -> None:

@@ -153,7 +153,6 @@ class TrainAdapter:
             prepare=prepare,
         )
         recipe = recipe_of(config, ("seed",), self.ignored)
-        recipe |= {name: config["model"][name] for name in ("block_size", "mask_id", "stop_ids", "dtype")}
         return carry_out(run, config, {**recipe, "model": checkpoint.content_hash})
 
     def _packing(self, config: Mapping[str, Any]) -> Packing:
