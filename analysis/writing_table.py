@@ -37,8 +37,9 @@ def writing_table(comparison: Comparison, chosen: Measure | None = None) -> Tabl
         texts = texts.drop(columns="model")
     caption = (
         "Ways of writing with dense attention: exact match of the tasks that are right or wrong as a whole, else the "
-        "score, in % with its 95 % interval; paired difference to autoregressive writing in points; forwards a block, "
-        "commits included; tokens a forward; tokens an answer, up to the stop token; ended: share of answers that "
+        "score, in % with its 95 % interval; paired difference to autoregressive writing in points; the score, which an "
+        "answer that says more than asked does not lose; forwards a block, commits included; tokens a forward; tokens "
+        "an answer, up to the stop token; ended: share of answers that "
         f"ended by themselves, in %.{_perplexity(texts)}{closing(own)}"
     )
     return Table("writing", caption, texts, numbers)
@@ -96,6 +97,7 @@ def _row(
         "model": point.model,
         "n": show("n", ".0f"),
         "accuracy": f"{100 * point[measure]:.1f}{interval}",
+        "score": show("score", ".1f", 100),
         f"to {AUTOREGRESSIVE}": told,
         "forwards a block": show("forwards_per_block", ".2f"),
         "tokens a forward": show("tokens_per_forward", ".2f"),
@@ -107,7 +109,7 @@ def _row(
     numbers = {"task": point.task, "written": _way(point), "model": point.model, "n": point.n, "measure": measure}
     numbers |= {"accuracy": point[measure], "accuracy_low": low, "accuracy_high": high}
     numbers |= dict(zip(("difference", "difference_low", "difference_high"), ends, strict=True))
-    fields = ("forwards_per_block", "tokens_per_forward", "tokens_per_answer", "ended", "answer_perplexity")
+    fields = ("score", "forwards_per_block", "tokens_per_forward", "tokens_per_answer", "ended", "answer_perplexity")
     return texts, numbers | {field: point.get(field, math.nan) for field in fields}
 
 
