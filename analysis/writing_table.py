@@ -38,8 +38,8 @@ def writing_table(comparison: Comparison, chosen: Measure | None = None) -> Tabl
     caption = (
         "Ways of writing with dense attention: exact match of the tasks that are right or wrong as a whole, else the "
         "score, in % with its 95 % interval; paired difference to autoregressive writing in points; the score, which "
-        "an answer that says more than asked does not lose; forwards a block, commits included; tokens a forward; tokens "
-        "an answer, up to the stop token; ended: share of answers that "
+        "an answer that says more than asked does not lose; forwards a block, commits included; tokens a forward; "
+        "tokens an answer, up to the stop token; ended: share of answers that "
         f"ended by themselves, in %.{_perplexity(texts)}{closing(own)}"
     )
     return Table("writing", caption, texts, numbers)
