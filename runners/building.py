@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -33,14 +33,22 @@ def target_class(section: str, config: Mapping[str, Any]) -> type:
 def build(section: str, config: Mapping[str, Any]) -> Any:
     """Make the dataclass that `_target_` names from the section's other fields; `name` is the label of the choice.
 
-    Raises `UserError` for an unknown field, with the nearest one, and for a value of another type than declared.
+    Raises `UserError` for an unknown field, with the nearest one, for one that only an experiment has, where the class
+    names its `EXPERIMENTS`, and for a value of another type than declared.
     """
     target: Any = target_class(section, config)
     allowed = {field.name: field.type for field in fields(target) if field.init}
     options = {key: value for key, value in config.items() if key not in ("_target_", "name")}
     for key in options:
         if key not in allowed:
-            raise unknown_field(f"{section}.{key}", allowed)
+            choice = f"{section}={config['name']}" if "name" in config else ""
+            raise unknown_field(f"{section}.{key}", allowed, choice)
+    if experiments := getattr(target, "EXPERIMENTS", ()):
+        needed = [f.name for f in fields(target) if f.init and f.default is f.default_factory is MISSING]
+        for key in needed:
+            if key not in options:
+                named = " or ".join(f"+experiment={experiment}" for experiment in experiments)
+                raise UserError(f"{section}={config.get('name')} needs {section}.{key} of an experiment: add {named}.")
     try:
         return TypeAdapter(target).validate_python(options)
     except ValidationError as error:

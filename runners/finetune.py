@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mage.errors import UserError
 from mage.training.noise import AnswerNoise
@@ -38,6 +38,8 @@ class FineTune:
     learnt from. The rest: see `mage.training.sparse_tuning` and `mage.training.tuner`. threads: of torch (0: as many as
     there are cores). save_every, log_every: in steps.
     """
+
+    EXPERIMENTS: ClassVar = ("finetune/tiny",)
 
     label: str
     source: dict[str, Any]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from mage.errors import UserError
 from mage.models.checkpoint import LanguageModel
 from mage.training.sampling import sample
 from tasks.lessons.interviews import Interviews, degenerate
@@ -30,7 +31,8 @@ def interview_model(
     Every other answer is the likeliest one, token by token, and so are all about needles, which have one right answer;
     the others are drawn at `temperature`. Answers that run in circles are left out. A line is `{interview, kind,
     context, prompt, answer, finished}`, tokens as ids. A file that is there goes on with its last interview,
-    asked again because it may have been cut off; its answers are the same. go_on: asked before each interview.
+    asked again because it may have been cut off; its answers are the same. go_on: asked before each interview. Raises
+    `UserError` that names a damaged line of the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     first, added = _next(path, count), 0
@@ -69,7 +71,16 @@ def _next(path: Path, count: int) -> int:
     if not path.is_file():
         return 0
     whole = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    last = int(json.loads(whole[-1])["interview"]) if whole else 0
+    numbers = [_interview_of(line, path, place) for place, line in enumerate(whole, 1)]
+    last = numbers[-1] if numbers else 0
     if last < count:
-        path.write_bytes(b"".join(line for line in whole if json.loads(line)["interview"] < last))
+        path.write_bytes(b"".join(line for line, number in zip(whole, numbers, strict=True) if number < last))
     return last
+
+
+def _interview_of(line: bytes, path: Path, place: int) -> int:
+    """The number of the interview that a line, the `place`-th of its file, belongs to."""
+    try:
+        return int(json.loads(line)["interview"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: line {place} is damaged. Delete the file to have the model asked anew.") from error

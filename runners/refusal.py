@@ -27,7 +27,7 @@ def one_line(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) -
     if unknown:
         group = unknown[1].split(".")[0]
         choices = [override for override in overrides if override.split("=")[0] == group != unknown[1]]
-        return unknown_field(unknown[1], _siblings(unknown[1], loader, overrides), *choices)
+        return unknown_field(unknown[1], _siblings(unknown[1], loader, overrides), *choices[-1:])
     ambiguous = re.search(r"Ambiguous value for argument '(.+)'", message)
     if ambiguous:
         return UserError(f"{ambiguous[1]} names several values: add -m to sweep over them.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mage.models.config import BodyConfig
 from mage.training.initialisation import Structure
@@ -26,6 +26,8 @@ class Train:
     A run that was stopped goes on from its last state; a folder that holds a run with another recipe is refused.
     threads: of torch (0: as many as there are cores). save_every, log_every: in steps. See `mage.training.trainer`.
     """
+
+    EXPERIMENTS: ClassVar = ("train/tiny", "train/smollm2_135m")
 
     body: BodyConfig
     structure: Structure

@@ -12,6 +12,7 @@ from mage.training.schedule import Cycles
 from runners.exam import Evaluation
 from runners.recipe import recipe_of
 from runners.settings import read_settings
+from tasks.errors import TaskError
 from tasks.lessons.mix import KINDS, LessonMix
 
 if TYPE_CHECKING:
@@ -171,7 +172,10 @@ class TrainAdapter:
         )
 
     def _stages(self, model: LanguageModel, samples: Path, say: Callable[[str], None]) -> list[LessonStage]:
-        """Ask the model what it would answer, unless that is done, and return the lessons of each stage."""
+        """Ask the model what it would answer, unless that is done, and return the lessons of each stage.
+
+        Raises `UserError` for a damaged file of answers.
+        """
         from mage.training.adapter_trainer import LessonStage
 
         if any(stage.mix.weights.get("sampled") for stage in self.stages):
@@ -179,7 +183,10 @@ class TrainAdapter:
         stages = []
         for stage in self.stages:
             mix = replace(stage.mix, sampled=str(samples)) if stage.mix.weights.get("sampled") else stage.mix
-            lessons = mix.lessons(model.tokenizer, model.spec.stop_ids[0])
+            try:
+                lessons = mix.lessons(model.tokenizer, model.spec.stop_ids[0])
+            except TaskError as error:
+                raise UserError(str(error)) from error
             stages.append(LessonStage(stage.begin, lessons, stage.all_masked))
         return stages
 

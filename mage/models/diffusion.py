@@ -64,6 +64,7 @@ class DiffusionSpec:
         """Raise `UserError` unless denoising forwards may have a body of their own: none may stand for a commit."""
         if not self.causal:
             raise UserError(
+                "model.adapter: an adapter belongs to a model with a causal prefix; "
                 f"model.prefix_attention={self.prefix_attention} with model.adapter is not supported. Allowed: causal."
             )
 

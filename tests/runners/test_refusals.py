@@ -47,7 +47,7 @@ REFUSED = {
     "model.tokenizer=nowhere": "model.tokenizer=nowhere: no such tokenizer. Allowed: null, qwen, bytes",
     "model.tokenizer=qwen": "Choose the tokenizer that belongs to it with model.tokenizer",
     "model.adapter=nowhere": "model.adapter=nowhere: no such folder. Allowed: null, a folder.",
-    "model.adapter=conf": "model.prefix_attention=block_causal with model.adapter is not supported. Allowed: causal.",
+    "model.adapter=conf": "model.adapter: an adapter belongs to a model with a causal prefix; model.prefix_attention=",
     "model.weights=pypi:x": "model.weights=pypi:x: not a file of a wheel. Allowed: pypi:project==version/",
     "model.yarn=1": "model.yarn=1",
     "model.yarn=x": "model.yarn=x",
@@ -71,6 +71,10 @@ REFUSED = {
     "task=ruler/_base": "task=ruler/_base is not known",
     "decoding.step=4": "Did you mean decoding.steps?",
     "+model._target_=x": "model._target_",
+    "runner=train": "add +experiment=train/tiny or +experiment=train/smollm2_135m.",
+    "runner=finetune": "runner=finetune needs runner.source of an experiment: add +experiment=finetune/tiny.",
+    "+experiment=train/tiny": "runner.body is not a field of the config with runner=evaluate.",
+    "+experiment=train/smollm2_135m": "is not a field of the config with runner=evaluate.",
 }
 
 
@@ -88,6 +92,15 @@ def test_refused_in_one_line(
     assert len(printed.err.splitlines()) == 1
     assert printed.out == ""
     assert not out.parent.exists()
+
+
+def test_of_a_group_named_twice_the_last_choice_is_told(
+    run: Callable[..., int], out: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("task=needle_kv", "task=niah", "task.max_new_tokens=3") == 2
+    told = capfd.readouterr().err
+    assert told.startswith("task.max_new_tokens is not a field of the config with task=niah.")
+    assert len(told.splitlines()) == 1 and not out.parent.exists()
 
 
 def test_one_bad_value_in_a_sweep_refuses_all(run: Callable[..., int], out: Path) -> None:

@@ -55,6 +55,17 @@ def test_training_leaves_an_adapter_and_goes_on_where_it_ended(
     assert Adapter.read(folder / "adapter").digest == adapter.digest
     assert _train(tmp_path, "model.block_size=4") == 2
     assert "another block_size" in capsys.readouterr().err
+    for name, content, told in (
+        ("samples.jsonl", b'{"interview": 0}\n' + samples, "line 1 is no sample"),
+        ("samples.jsonl", b"{\n" + samples, "line 1 is damaged"),
+        ("state.safetensors", (folder / "state.safetensors").read_bytes()[:-100], "the state is damaged"),
+    ):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(content)
+        assert _train(tmp_path) == 2
+        refusal = capsys.readouterr().err
+        assert str(folder / name) in refusal and told in refusal and len(refusal.splitlines()) == 1
+        (folder / name).write_bytes(whole)
 
 
 @pytest.mark.parametrize(
