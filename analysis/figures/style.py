@@ -152,7 +152,7 @@ def legend_below(figure: Figure, axes: list[Axes]) -> None:
             entries.setdefault(label, handle)
     room = 48 if figure.get_figwidth() <= COLUMN else 120  # characters
     widths = [len(label) + 6 for label in entries]
-    columns = len(entries) if sum(widths) <= room else max(2, room // max(widths))
+    columns = len(entries) if sum(widths) <= room else max(1, room // max(widths))
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 
 
