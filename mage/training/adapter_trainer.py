@@ -6,7 +6,7 @@ through the low-rank changes (`mage.training.packed`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from mage.models.adapter import Adapter
 from mage.models.transformer import Transformer
+from mage.training.adam_run import AdamRun
 from mage.training.distillation import BlockOutcome, block_outcome
 from mage.training.fused import fuse_norms
 from mage.training.lora import MaskEmbedding, adapt
 from mage.training.packed import Lesson, PackedLesson, Packing
 from mage.training.schedule import Cycles
-from mage.training.state import load_state, save_state
 from mage.training.trainer import Progress
 
 _CLIP = 1.0
@@ -44,7 +44,7 @@ class LessonStage:
 
 
 @dataclass(kw_only=True)
-class AdapterTrainer:
+class AdapterTrainer(AdamRun):
     """Trains the adapter of `base`, a causal body whose weights, in the dtype that training runs in, stay as they are.
 
     kinds: of branches. stages: in order, the first from step 0; they may be set until the first step. A step takes
@@ -79,40 +79,6 @@ class AdapterTrainer:
         self._adam = torch.optim.AdamW(self._weights.values(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.0)
         kinds = torch.tensor([kind in self.taught for kind in self.kinds])
         self._taught = kinds.to(self.base.lm_head.weight.device)
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole run."""
-        return self.schedule.steps
-
-    @property
-    def steps_left(self) -> int:
-        """Steps still to go."""
-        return self.total_steps - self.progress.step
-
-    @property
-    def weights(self) -> int:
-        """How many numbers are trained."""
-        return sum(weight.numel() for weight in self._weights.values())
-
-    def resume(self) -> bool:
-        """Go back to the state in the folder, if there is one."""
-        saved = load_state(self.folder, self._weights, (self._adam,))
-        if saved is not None:
-            self.progress = Progress(**saved)
-        return saved is not None
-
-    def run(self, after_step: Callable[[Progress], None]) -> None:
-        """Train from where the run stands to the last step."""
-        while self.progress.step < self.total_steps:
-            self.step()
-            if self.progress.step % self.save_every == 0 or self.progress.step == self.total_steps:
-                self.save()
-            after_step(self.progress)
-
-    def save(self) -> None:
-        """Write the state of the run to the folder."""
-        save_state(self.folder, self._weights, (self._adam,), vars(self.progress))
 
     def step(self) -> None:
         """Train on one step's lessons."""

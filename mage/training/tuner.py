@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -16,12 +15,12 @@ from torch import Tensor, nn
 from mage.errors import UserError, unknown_choice
 from mage.models.adapter import Adapter
 from mage.models.transformer import Transformer
+from mage.training.adam_run import AdamRun
 from mage.training.examples import Examples, ExampleSource
 from mage.training.lora import LoraLinear, adapt, shared_copy
 from mage.training.noise import AnswerNoise, Noised
 from mage.training.schedule import Rise
 from mage.training.sparse_tuning import Bodies, SparseTuning
-from mage.training.state import load_state, save_state
 from mage.training.trainer import Progress
 
 _CLIP = 1.0
@@ -72,7 +71,7 @@ _TEACHERS = ("frozen", "self")
 
 
 @dataclass(kw_only=True)
-class Tuner:
+class Tuner(AdamRun):
     """Fine-tunes a model; the objective is `tuning`.
 
     original: float32 bodies, which stay as they are. schedule: of the learning rate. seed: of examples, noise and
@@ -104,40 +103,6 @@ class Tuner:
         self._teacher = self.original if self.change.teacher == "frozen" else self.student
         self._weights = {name: weight for name, weight in body.named_parameters() if weight.requires_grad}
         self._adam = torch.optim.AdamW(self._weights.values(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.0)
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole run."""
-        return self.schedule.steps
-
-    @property
-    def steps_left(self) -> int:
-        """Steps still to go."""
-        return self.schedule.steps - self.progress.step
-
-    @property
-    def weights(self) -> int:
-        """How many numbers are trained."""
-        return sum(weight.numel() for weight in self._weights.values())
-
-    def resume(self) -> bool:
-        """Go back to the state in the folder, if there is one."""
-        saved = load_state(self.folder, self._weights, (self._adam,))
-        if saved is not None:
-            self.progress = TuningProgress(**saved)
-        return saved is not None
-
-    def run(self, after_step: Callable[[Progress], None]) -> None:
-        """Train from where the run stands to the last step."""
-        while self.steps_left:
-            self.step()
-            if self.progress.step % self.save_every == 0 or not self.steps_left:
-                self.save()
-            after_step(self.progress)
-
-    def save(self) -> None:
-        """Write the state of the run to the folder."""
-        save_state(self.folder, self._weights, (self._adam,), vars(self.progress))
 
     def step(self) -> None:
         """Train on one draw of examples."""
