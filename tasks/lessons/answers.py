@@ -7,6 +7,8 @@ from random import Random
 
 SINGLE = ("value", "stopped", "sentence", "according", "bold", "quoted", "it_is")
 SINGLE_WEIGHTS = (0.3, 0.15, 0.33, 0.08, 0.04, 0.03, 0.07)
+SETTLED = ("value", "sentence")
+SETTLED_WEIGHTS = (0.3, 0.7)
 SEVERAL = ("comma", "and", "lines", "numbered", "named", "sentences")
 SEVERAL_WEIGHTS = (0.36, 0.12, 0.12, 0.18, 0.12, 0.1)
 
@@ -31,8 +33,18 @@ def single(rng: Random, style: str, value: str, sentence: str) -> str:
     return sentence
 
 
-def several(rng: Random, style: str, values: Sequence[str], names: Sequence[str], sentences: Sequence[str]) -> str:
-    """An answer of several values; `names` say whose each is, `sentences` say each in full."""
+def several(
+    rng: Random,
+    style: str,
+    values: Sequence[str],
+    names: Sequence[str],
+    sentences: Sequence[str],
+    settled: bool = False,
+) -> str:
+    """An answer of several values; `names` say whose each is, `sentences` say each in full. settled: without the
+    variations that a style leaves open."""
+    if settled:
+        return _settled(style, values, names, sentences)
     if style == "comma":
         return ", ".join(values) + rng.choice(("", "", "."))
     if style == "and":
@@ -50,6 +62,20 @@ def several(rng: Random, style: str, values: Sequence[str], names: Sequence[str]
         lines = [mark + value for value in values]
     lead = rng.choice(_LEADS) + "\n" if rng.random() < 0.12 else ""
     return lead + "\n".join(lines)
+
+
+def _settled(style: str, values: Sequence[str], names: Sequence[str], sentences: Sequence[str]) -> str:
+    if style == "comma":
+        return ", ".join(values)
+    if style == "and":
+        return listed(values)
+    if style == "sentences":
+        return " ".join(sentences)
+    if style == "named":
+        values = [f"{name}: {value}" for name, value in zip(names, values, strict=True)]
+    elif style == "numbered":
+        values = [f"{index}. {value}" for index, value in enumerate(values, 1)]
+    return "\n".join(values)
 
 
 def listed(words: Sequence[str]) -> str:

@@ -31,7 +31,8 @@ class LessonMix:
     """weights: how often a lesson of each kind is drawn, in any unit; without `sampled` its weight counts as 0.
     lengths: (fewest, most, weight) of a context's tokens, drawn evenly between. branches: fewest and most of a lesson.
     sampled: the file with the base model's own answers, see tasks.lessons.samples. haystack: see tasks.corpus. system:
-    share of lessons that keep the template's default system prompt. Raises TaskError.
+    share of lessons that keep the template's default system prompt. settled: see tasks.lessons.needles. Raises
+    TaskError.
     """
 
     weights: Mapping[str, float] = field(default_factory=lambda: dict(WEIGHTS))
@@ -40,6 +41,7 @@ class LessonMix:
     sampled: str | None = None
     haystack: str = "novels_train"
     system: float = 0.0
+    settled: bool = False
 
     def __post_init__(self) -> None:
         for kind, weight in self.weights.items():
@@ -97,7 +99,7 @@ class Lessons:
         return self._aggregates(own, framed, length, branches, gap)
 
     def _needles(self, rng: Random, framed: Frame, length: int, branches: int, gap: str) -> Lesson:
-        needles = Needles(rng)
+        needles = Needles(rng, self._mix.settled)
         prose = self._prose(rng, length, sum(self._passages.size(told) for told in needles.told))
         text = needles.hidden_in(rng, prose)
         made = [needles.branch(rng, framed, gap) for _ in range(branches - 1)]

@@ -26,9 +26,14 @@ class Question:
 
 
 class Needles:
-    """The needles of one lesson. `told` are their sentences in the order of the text."""
+    """The needles of one lesson. `told` are their sentences in the order of the text.
 
-    def __init__(self, rng: Random) -> None:
+    settled: the question alone decides how its answer is put: in full, unless it asks for less. Without it answers vary
+    where the question leaves that open, and a model that learnt them is rightly unsure of a block's first words.
+    """
+
+    def __init__(self, rng: Random, settled: bool = False) -> None:
+        self._settled = settled
         self.told: list[str] = []
         self._secrets: list[Secret] = []
         self._facts: list[Fact] = []
@@ -70,13 +75,14 @@ class Needles:
         """A question about one needle or several."""
         sort = rng.random()
         if self._repeated and sort < 0.35:
-            return _about_all(rng, self._repeated)
+            return _about_all(rng, self._repeated, self._settled)
         same = [secret for secret in self._secrets if secret.thing == self._secrets[0].thing]
         if len(same) > 1 and sort < 0.75:
-            return _about_several(rng, rng.sample(same, min(len(same), rng.choice((2, 2, 3, 4)))))
+            return _about_several(rng, rng.sample(same, min(len(same), rng.choice((2, 2, 3, 4)))), self._settled)
         everything: list[Secret | Fact] = [*self._secrets, *self._facts]
         asked = rng.choice(everything)
-        return _about_fact(rng, asked) if isinstance(asked, Fact) else _about_secret(rng, asked)
+        about = _about_fact if isinstance(asked, Fact) else _about_secret
+        return about(rng, asked, self._settled)
 
     def branch(self, rng: Random, frame: Frame, gap: str) -> Branch:
         """A question with its answer as a branch."""
@@ -118,44 +124,44 @@ def _distractors(rng: Random, secrets: list[Secret]) -> list[Secret]:
     return made
 
 
-def _about_secret(rng: Random, secret: Secret) -> Question:
-    style = rng.choices(answers.SINGLE, answers.SINGLE_WEIGHTS)[0]
+def _about_secret(rng: Random, secret: Secret, settled: bool) -> Question:
+    style = _style(rng, settled)
     asked = rng.choice(wordings.QUESTIONS).format(thing=secret.thing, key=secret.key)
     sentence = _sentence(secret)
-    asked += _request(rng, style, _noun(secret))
+    asked += _request(rng, style, _noun(secret), settled)
     given = sentence[: sentence.rindex(f" {secret.value}")] if style == "sentence" and rng.random() < 0.3 else ""
     return Question(asked, answers.single(rng, style, secret.value, sentence), given)
 
 
-def _about_fact(rng: Random, fact: Fact) -> Question:
-    style = rng.choices(answers.SINGLE, answers.SINGLE_WEIGHTS)[0]
-    asked = rng.choice(fact.questions) + _request(rng, style, "answer")
+def _about_fact(rng: Random, fact: Fact, settled: bool) -> Question:
+    style = _style(rng, settled)
+    asked = rng.choice(fact.questions) + _request(rng, style, "answer", settled)
     return Question(asked, answers.single(rng, style, fact.value, fact.sentence))
 
 
-def _about_several(rng: Random, secrets: list[Secret]) -> Question:
+def _about_several(rng: Random, secrets: list[Secret], settled: bool) -> Question:
     style = rng.choices(answers.SEVERAL, answers.SEVERAL_WEIGHTS)[0]
     keys = [secret.key for secret in secrets]
     asked = rng.choice(wordings.QUESTIONS_ABOUT_SEVERAL).format(
         things=secrets[0].thing + "s", keys=answers.listed(keys)
     )
-    if rng.random() < 0.7:
+    if settled or rng.random() < 0.7:
         asked += " " + rng.choice(wordings.ASKING_FOR_LIST[style])
     values = [secret.value for secret in secrets]
-    answer = answers.several(rng, style, values, keys, [_sentence(secret) for secret in secrets])
+    answer = answers.several(rng, style, values, keys, [_sentence(secret) for secret in secrets], settled)
     if style == "comma" and rng.random() < 0.35:
         given = f"The {secrets[0].thing}s of {answers.listed(keys)} are"
         return Question(asked, f"{given} {answer}", given if rng.random() < 0.6 else "")
     return Question(asked, answer)
 
 
-def _about_all(rng: Random, secrets: list[Secret]) -> Question:
+def _about_all(rng: Random, secrets: list[Secret], settled: bool) -> Question:
     style = rng.choices(("comma", "and", "lines", "numbered"), (0.5, 0.15, 0.15, 0.2))[0]
     thing, key = secrets[0].thing + "s", secrets[0].key
     asked = rng.choice(wordings.QUESTIONS_FOR_ALL).format(thing=secrets[0].thing, things=thing, key=key)
-    if rng.random() < 0.5:
+    if settled or rng.random() < 0.5:
         asked += " " + rng.choice(wordings.ASKING_FOR_LIST[style]).replace("Use this order.", "Keep their order.")
-    answer = answers.several(rng, style, [secret.value for secret in secrets], [], [])
+    answer = answers.several(rng, style, [secret.value for secret in secrets], [], [], settled)
     if style in ("comma", "and") and rng.random() < 0.4:
         given = f"The {thing} of {key} are"
         return Question(asked, f"{given} {answer}", given if rng.random() < 0.6 else "")
@@ -170,8 +176,14 @@ def _noun(secret: Secret) -> str:
     return {"number": "number", "name": "name", "word": "word"}.get(secret.kind, secret.thing)
 
 
-def _request(rng: Random, style: str, noun: str) -> str:
-    if style in ("value", "stopped") and rng.random() < 0.6:
+def _style(rng: Random, settled: bool) -> str:
+    if settled:
+        return rng.choices(answers.SETTLED, answers.SETTLED_WEIGHTS)[0]
+    return rng.choices(answers.SINGLE, answers.SINGLE_WEIGHTS)[0]
+
+
+def _request(rng: Random, style: str, noun: str, settled: bool) -> str:
+    if style in ("value", "stopped") and (settled or rng.random() < 0.6):
         text = rng.choice(wordings.ASKING_FOR_VALUE).format(kind=noun)
     elif style == "sentence" and rng.random() < 0.25:
         text = rng.choice(wordings.ASKING_FOR_SENTENCE)

@@ -1,0 +1,1 @@
+"""Triton kernels of attention. Each computes what `mage.attention.torch_operations` specifies."""
