@@ -28,8 +28,9 @@ class Question:
 class Needles:
     """The needles of one lesson. `told` are their sentences in the order of the text.
 
-    settled: the question alone decides how its answer is put: in full, unless it asks for less. Without it answers vary
-    where the question leaves that open, and a model that learnt them is rightly unsure of a block's first words.
+    settled: a question about one needle alone decides how its answer is put: in full, unless it asks for less; lists
+    have one punctuation. Without it answers vary where the question leaves that open, and a model that learnt them is
+    rightly unsure of a block's first words.
     """
 
     def __init__(self, rng: Random, settled: bool = False) -> None:

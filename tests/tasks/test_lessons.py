@@ -194,6 +194,21 @@ def test_what_a_needle_lesson_asks_stands_in_its_text(tokenizer: Tokenizer) -> N
     assert found == asked
 
 
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_settled_question_about_one_needle_has_one_answer(settled: bool) -> None:
+    forms: dict[tuple[int, str], set[str]] = {}
+    for seed in range(40):
+        needles = Needles(Random(seed), settled)
+        rng = Random(seed)
+        for _ in range(300):
+            asked = needles.question(rng)
+            if ", " not in asked.answer and " and " not in asked.answer and "\n" not in asked.answer:
+                forms.setdefault((seed, asked.text), set()).add(asked.answer)
+    repeated = [answers for answers in forms.values() if len(answers) > 1]
+    assert len(forms) > 500
+    assert (repeated == []) == settled
+
+
 def test_sampled_answers_are_grouped_by_context(tmp_path: Path, tokenizer: Tokenizer) -> None:
     file = tmp_path / "samples.jsonl"
     rows = [
