@@ -104,6 +104,12 @@ def test_an_adapter_is_part_of_it_and_its_place_is_not(tiny_checkpoint: Path, tm
     assert found[1] == found[2] and len(set(found)) == 3
 
 
+def test_an_adapter_that_no_forward_uses_is_no_part_of_it(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    override = adapter(tiny_checkpoint, tmp_path / "a")
+    single = [cell(tiny_checkpoint, *CAUSAL, "model.block_size=1", *more).identity for more in ([], [override])]
+    assert single[0] == single[1], "blocks of one token have no denoising step"
+
+
 def test_without_an_adapter_it_is_what_it_was_before_there_were_any(tiny_checkpoint: Path) -> None:
     now = cell(tiny_checkpoint)
     before = {**now.config, "model": {key: value for key, value in now.config["model"].items() if key != "adapter"}}
