@@ -28,9 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     folder: Path = options.out or options.results[0] / "analysis"
-    title = "Accuracy under a KV budget: " + ", ".join(path.resolve().name for path in options.results)
+    names = ", ".join(path.resolve().name for path in options.results)
     try:
         results = load(options.results)
+        timed = set(results.cells.runner) == {"latency"}
+        title = f"{'Speed' if timed else 'Accuracy'} under a KV budget: {names}"
         sections = write_report(results, title, options.score, folder)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -17,10 +17,16 @@ from analysis.marks import mark_tasks
 from analysis.variants import name_variants
 from mage.budget import Budget
 from mage.errors import UserError
+from runners.latency_result import LatencyResult
 from runners.record import CellRecord, ExampleResult, RecallResult
 
 Model = TypeVar("Model", bound=BaseModel)
-ROWS: dict[str, type[ExampleResult] | type[RecallResult]] = {"evaluate": ExampleResult, "recall": RecallResult}
+Row = ExampleResult | RecallResult | LatencyResult
+ROWS: dict[str, type[ExampleResult] | type[RecallResult] | type[LatencyResult]] = {
+    "evaluate": ExampleResult,
+    "recall": RecallResult,
+    "latency": LatencyResult,
+}
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,8 @@ class Results:
 
     `cells` has one row a record: labels (the task's with its marks, see `analysis.marks`), status, metrics, and the
     record itself as `record`; its index is the cell's number. `examples` has one row an answered example
-    (runner=evaluate), `recall` one row for each example, block, step and layer (runner=recall); both name their cell's
-    number in the column `cell`.
+    (runner=evaluate), `recall` one row for each example, block, step and layer (runner=recall), `latency` one row a
+    cell (runner=latency): the conditions that its rounds share. All name their cell's number in the column `cell`.
     `unfinished` are folders that hold no record.json: cells in flight, or killed. `notes` are lines for the reader
     about what was left out.
     """
@@ -38,6 +44,7 @@ class Results:
     cells: pd.DataFrame
     examples: pd.DataFrame
     recall: pd.DataFrame
+    latency: pd.DataFrame
     unfinished: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
@@ -50,6 +57,7 @@ def load(folders: Sequence[Path]) -> Results:
     cells: list[dict[str, Any]] = []
     examples: list[dict[str, Any]] = []
     recall: list[dict[str, Any]] = []
+    latency: list[dict[str, Any]] = []
     unfinished: list[str] = []
     owner: dict[str, Path] = {}
     ids: dict[int, list[str]] = {}
@@ -68,10 +76,13 @@ def load(folders: Sequence[Path]) -> Results:
             number = len(cells)
             cells.append(_cell_row(record, cell))
             ids[number] = [row.id for row in rows]
+            if rows and isinstance(rows[0], LatencyResult):
+                conditions = rows[0].conditions
+                latency.append({"cell": number, **vars(conditions), "dense_reference": conditions.dense_reference})
             for row in rows:
                 if isinstance(row, RecallResult):
                     recall += [{"cell": number, **row.model_dump(exclude={"rows"}), **vars(r)} for r in row.rows]
-                else:
+                elif not isinstance(row, LatencyResult):
                     examples.append({"cell": number, **dict(row)})
     if not cells:
         raise UserError(f"no record.json in any folder below {', '.join(map(str, folders))}")
@@ -81,12 +92,13 @@ def load(folders: Sequence[Path]) -> Results:
         named.drop(index=list(left_out)),
         pd.DataFrame([r for r in examples if r["cell"] not in left_out], columns=["cell", *ExampleResult.model_fields]),
         pd.DataFrame([r for r in recall if r["cell"] not in left_out]),
+        pd.DataFrame([r for r in latency if r["cell"] not in left_out]),
         tuple(unfinished),
         (note(named, left_out),) if left_out else (),
     )
 
 
-def read_cell(folder: Path) -> tuple[CellRecord, list[ExampleResult | RecallResult]]:
+def read_cell(folder: Path) -> tuple[CellRecord, list[Row]]:
     """The record in `folder` and the rows of its examples file, whose count and checksum must agree.
 
     Raises UserError with the names of the file and the field that are wrong.

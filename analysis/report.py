@@ -20,6 +20,7 @@ from analysis.measure import Measure
 from analysis.ordering import method_order
 from analysis.samples import samples_table
 from analysis.section import Section, captioned, slug
+from analysis.speed_sections import speed_sections
 from analysis.statistics import FEWEST
 from analysis.table import Table
 from analysis.writing_table import writing_table
@@ -42,7 +43,11 @@ def write_report(results: Results, title: str, chosen: Measure | None, folder: P
         sections += [_table_section("Ways of writing", writing)] if writing is not None else []
         sections += accuracy_sections(results, comparison, chosen, folder / "figures")
         sections += [_order_section(comparison, chosen), _table_section("All cells", cells_table(comparison, chosen))]
-    sections += [*_recall_sections(results, folder / "figures"), _failures(results)]
+    sections += [
+        *speed_sections(results, folder / "figures"),
+        *_recall_sections(results, folder / "figures"),
+        _failures(results),
+    ]
     if len(results.examples):
         sections.append(_table_section("Sample predictions", samples_table(results, chosen)))
     sections = [s for s in sections if s.lines or s.figures or s.tables]
@@ -73,11 +78,14 @@ def _overview(results: Results) -> Section:
         f"torch {', '.join(torch)}.",
         *filter(None, [ran.warning]),
         f"Run from {min(e.started for e in environments)} to {max(e.finished for e in environments)}.",
-        "Intervals are 95 % percentile bootstrap intervals over examples, 10,000 resamples; differences to dense are "
-        "paired by example. An example that several seeds ask counts once, with the mean of its answers; of fewer than "
-        f"{FEWEST} examples there is no interval. Where all examples of a cell agree the interval has no width: n "
-        "flawless examples still allow an error rate of about 3/n.",
     ]
+    if len(results.examples) or len(results.recall):
+        lines.append(
+            "Intervals are 95 % percentile bootstrap intervals over examples, 10,000 resamples; differences to dense "
+            "are paired by example. An example that several seeds ask counts once, with the mean of its answers; of "
+            f"fewer than {FEWEST} examples there is no interval. Where all examples of a cell agree the interval has "
+            "no width: n flawless examples still allow an error rate of about 3/n."
+        )
     if any(CONTEXT in labels for labels in results.examples["labels"]):
         lines.append("Where examples share a context, whole contexts are resampled instead, and tested.")
     lines += [*warnings(results.cells), *(f"{note}." for note in results.notes)]

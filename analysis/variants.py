@@ -9,18 +9,20 @@ from typing import Any
 
 import pandas as pd
 
-from runners.identity import NEUTRAL
+from runners.identity import IGNORED, NEUTRAL
 from runners.record import CellLabels
 
 SECTIONS = ("model", "method", "task", "decoding")
 LABELS = list(CellLabels.model_fields)
+TOLD = ("context", "batch")  # of runner=latency
 
 
 def name_variants(cells: pd.DataFrame) -> pd.DataFrame:
     """Adds the options that differ to the labels: `mage` with two values of `commit` becomes `mage (commit=sparse)`.
 
-    Looks at the config section of each label, for instance at `config.method` of all cells whose method is `mage`.
-    The names tell the cells of one report apart. The regression gate compares options, not names.
+    Looks at the config section of each label, for instance at `config.method` of all cells whose method is `mage`; of
+    cells of runner=latency at how they were run, too: `mage (overlap=true)`. The names tell the cells of one report
+    apart. The regression gate compares options, not names.
     """
     named = cells.copy()
     configs: dict[Any, dict[str, Any]] = {number: r.config for number, r in zip(cells.index, cells.record, strict=True)}
@@ -30,7 +32,19 @@ def name_variants(cells: pd.DataFrame) -> pd.DataFrame:
             for number, text in _differences(options).items():
                 if text:
                     named.at[number, section] = f"{name} ({text})"
+    for _, group in cells[cells.runner == "latency"].groupby("method", sort=True):
+        options = {number: _ways_of_running(configs[number]) for number in group.index}
+        for number, text in _differences(options).items():
+            if text:
+                method = str(named.at[number, "method"])
+                named.at[number, "method"] = f"{method[:-1]}, {text})" if method.endswith(")") else f"{method} ({text})"
     return named
+
+
+def _ways_of_running(config: dict[str, Any]) -> dict[str, str]:
+    """Options of a runner that its task's label does not tell."""
+    options = _options(config, "runner")
+    return {key: value for key, value in options.items() if key not in TOLD and f"runner.{key}" not in IGNORED}
 
 
 def _options(config: dict[str, Any], section: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mage.method import SELECT_BEFORE, Method, Plan, Selection
 from mage.selection import sizes_of, top_k
@@ -16,6 +17,7 @@ class Oracle(Method):
     mass, and has no exact step: a method that has one can score higher.
     """
 
+    capturable: ClassVar[bool] = True
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:

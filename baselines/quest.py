@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ class Quest(Method):
     budgets.
     """
 
+    capturable: ClassVar[bool] = True
     dense_layers: int = 2
     page_size: int = 16
     reduction: Literal["sum", "max"] = "sum"
@@ -50,48 +51,34 @@ class Quest(Method):
         return SELECT_BEFORE
 
     def select(self, view: View) -> Selection:
-        low, high = self._bounds(view)
-        queries = view.grouped_queries.float()
+        pages = [-(-length // self.page_size) for length in view.lengths]
+        low, high = (bound[:, :, : max(pages)] for bound in self._bounds(view))
+        queries = view.grouped_queries
         if self.share == "query_head":
-            queries = queries.unflatten(2, (-1, view.queries.shape[2]))  # [batch, kv_heads, group, rows, d]
-            low, high = low[:, :, None], high[:, :, None]
-        positive, negative = queries.clamp(min=0), queries.clamp(max=0)
-        if self.reduction == "sum":  # the bound is linear in each part, so rows can be summed first
-            positive, negative = positive.sum(-2, keepdim=True), negative.sum(-2, keepdim=True)
-        bound = (positive @ high.transpose(-1, -2) + negative @ low.transpose(-1, -2)).amax(-2)
-        if self.share == "query_head":
-            bound = bound.flatten(1, 2)  # [batch, heads, pages]
-        for row, length in enumerate(view.lengths):
-            pages = -(-length // self.page_size)
-            bound[row, :, max(0, pages - self.recent_pages) : pages] = float("inf")
+            heads = queries.unflatten(2, (-1, view.queries.shape[2])).unbind(2)  # each [batch, kv_heads, rows, d]
+            scores = [view.operations.page_scores(head, low, high, self.reduction) for head in heads]
+            bound = torch.stack(scores, 2).flatten(1, 2)  # [batch, heads, pages]
+        else:
+            bound = view.operations.page_scores(queries, low, high, self.reduction)
+        for row, count in enumerate(pages):
+            bound[row, :, max(0, count - self.recent_pages) : count].fill_(float("inf"))
         return Selection(
             top_pages(bound, self.page_size, view.budgets, view.lengths),
-            [-(-length // self.page_size) for length in view.lengths],
+            [float(count) for count in pages],
             sizes=page_sizes(self.page_size, view.budgets, view.lengths),
         )
 
     def _bounds(self, view: View) -> tuple[Tensor, Tensor]:
-        """Return smallest and largest key of each page, `[batch, kv_heads, pages, d]`; whole pages are kept from
-        before.
+        """Return smallest and largest key of each page, `[batch, kv_heads, pages, d]` with room for all that the cache
+        may hold; whole pages are kept from before, and written in place.
         """
-        low, high = view.state.get("bounds", (None, None))
-        done = view.state.get("whole_pages", 0)
-        if low is not None and view.state["lengths"] == view.lengths:
-            return low, high
-        keys = view.keys[:, :, done * self.page_size :].float()
-        if view.mask is not None:
-            hidden = ~view.mask[:, :, 0, done * self.page_size :, None]
-        else:
-            hidden = torch.zeros((1, 1, keys.shape[2], 1), dtype=torch.bool, device=keys.device)
-        fresh = []
-        for limit, reduce in ((float("inf"), torch.amin), (float("-inf"), torch.amax)):
-            filled = keys.masked_fill(hidden, limit)
-            padding = filled.new_full((*filled.shape[:2], -filled.shape[2] % self.page_size, filled.shape[3]), limit)
-            pages = torch.cat((filled, padding), 2).unflatten(2, (-1, self.page_size))
-            # A page without any valid key stays infinite: zero it, top_pages never picks it.
-            fresh.append(reduce(pages, 3).nan_to_num(posinf=0.0, neginf=0.0))
-        if low is not None:
-            fresh = [torch.cat((old[:, :, :done], new), 2) for old, new in zip((low, high), fresh)]
-        whole = min(view.lengths) // self.page_size
-        view.state.update(bounds=(fresh[0], fresh[1]), whole_pages=whole, lengths=list(view.lengths))
-        return fresh[0], fresh[1]
+        state, (keys, lengths) = view.state, view.cache
+        room = -(-keys.shape[2] // self.page_size)
+        if "bounds" not in state or state["bounds"][0].shape[2] < room:
+            shape = (*keys.shape[:2], room, keys.shape[3])
+            state.update(bounds=(keys.new_empty(shape), keys.new_empty(shape)), whole_pages=0, lengths=None)
+        if state["lengths"] != view.lengths:
+            view.operations.page_bounds(keys, lengths, self.page_size, state["whole_pages"], state["bounds"])
+            state.update(whole_pages=min(view.lengths) // self.page_size, lengths=list(view.lengths))
+        bounds: tuple[Tensor, Tensor] = state["bounds"]
+        return bounds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from mage.errors import UserError
 from mage.method import REUSE, SELECT_AFTER, Method, Plan, Selection
@@ -25,6 +25,7 @@ class TidalDecode(Method):
     `correction_layer`: None is the paper's layer 9, or half-way up the sparse layers of a body too shallow for that.
     """
 
+    capturable: ClassVar[bool] = True
     dense_layers: int = 2
     correction_layer: int | None = None
     when: Literal["step", "block"] = "step"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from mage.budget import Budget
 from mage.errors import UserError
@@ -38,6 +42,13 @@ class Mage(Method):
             # A block may be finished before its set is chosen or renewed.
             raise UserError("method.commit=sparse needs method.select_step=1 and method.refresh_every=0.")
 
+    @property
+    def steady(self) -> bool:
+        return self.page_size == 1 and self.reduction != "mean_query"
+
+    def metadata_of(self, lengths: list[int]) -> list[float]:
+        return [length / 2 for length in lengths]  # one more pass over the keys, without the values
+
     def check_budget(self, budget: Budget) -> None:
         check_one_page(budget, self.page_size)
 
@@ -52,10 +63,27 @@ class Mage(Method):
         return REUSE
 
     def select(self, view: View) -> Selection:
-        mass = view.mass(self.reduction, self.denominator)
-        read = [length / 2 for length in view.lengths]  # one more pass over the keys, without the values
+        return self._selection(self._best(self._mass(view), view), view)
+
+    def select_layers(self, views: Sequence[View]) -> list[Selection]:
+        first = views[0]
+        if not first.operations.static:
+            return super().select_layers(views)
+        # One ranking for all layers: a GPU ranks many rows in the time of few.
+        chosen = self._best(torch.cat([self._mass(view) for view in views], 1), first)
+        return [self._selection(part, first) for part in chosen.split(first.num_kv_heads, 1)]
+
+    def _mass(self, view: View) -> Tensor:
+        return view.mass(self.reduction, self.denominator)
+
+    def _best(self, mass: Tensor, view: View) -> Tensor:
+        """Return the entries of highest `mass` `[batch, heads, n]`."""
         if self.page_size == 1:
-            chosen, sizes = top_k(mass, view.budgets, view.lengths), sizes_of(view.budgets, view.lengths)
-            return Selection(chosen, read, sizes=sizes)
-        pages = top_pages_of(mass, self.page_size, view.budgets, view.lengths)
-        return Selection(pages, read, sizes=page_sizes(self.page_size, view.budgets, view.lengths))
+            return top_k(mass, view.budgets, view.lengths, masked=self.steady and view.operations.static)
+        return top_pages_of(mass, self.page_size, view.budgets, view.lengths)
+
+    def _selection(self, chosen: Tensor, view: View) -> Selection:
+        read = self.metadata_of(view.lengths)
+        if self.page_size == 1:
+            return Selection(chosen, read, sizes=sizes_of(view.budgets, view.lengths))
+        return Selection(chosen, read, sizes=page_sizes(self.page_size, view.budgets, view.lengths))

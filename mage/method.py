@@ -46,12 +46,12 @@ class SelectionError(RuntimeError):
 class Selection:
     """An index set over the prefix.
 
-    `indices` `[batch, heads, k]`, int64, unique within a row, -1 where a row has fewer than k. `heads` is the number
-    of KV heads, or of query heads when every query head has a set of its own. `metadata_tokens[row]`: what choosing it
-    read, per layer and KV head, in token equivalents (a K and a V vector); all keys without values are half the prefix.
-    None: nothing. `pools[row]`: the budget counts entries before this one; what follows is kept besides, as by a method
-    that compressed the prompt once. None: the budget counts everything. `sizes[row]`: entries of every head, where the
-    method knows them; None: they are counted, which waits for the device.
+    `indices` `[batch, heads, k]`, int64, unique within a row, -1 at its end where a row has fewer than k. `heads` is
+    the number of KV heads, or of query heads when every query head has a set of its own. `metadata_tokens[row]`: what
+    choosing it read, per layer and KV head, in token equivalents (a K and a V vector); all keys without values are half
+    the prefix. None: nothing. `pools[row]`: the budget counts entries before this one; what follows is kept besides, as
+    by a method that compressed the prompt once. None: the budget counts everything. `sizes[row]`: entries of every
+    head, where the method knows them; None: they are counted, which waits for the device.
     """
 
     indices: Tensor
@@ -71,12 +71,15 @@ class Selection:
         ordered = indices.sort(-1).values
         outside = ((indices < -1) | (indices >= lengths)).flatten(1).any(1)
         twice = ((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)).flatten(1).any(1)
-        held = (indices >= 0).sum(-1)
-        found = torch.stack((outside, twice, held.amin(1), held.amax(1), self._counted())).tolist()
+        kept = indices >= 0
+        behind, held = (kept[..., 1:] & ~kept[..., :-1]).flatten(1).any(1), kept.sum(-1)
+        found = torch.stack((outside, twice, held.amin(1), held.amax(1), self._counted(), behind)).tolist()
         if any(found[0]):
             raise SelectionError(f"an index outside the prefix of {view.lengths} entries")
         if any(found[1]):
             raise SelectionError("an index twice in one set")
+        if any(found[5]):
+            raise SelectionError("an index behind the end of its set")
         if self.sizes is not None and not self.sizes == found[2] == found[3]:
             raise SelectionError(f"{found[2]} to {found[3]} entries where it told of {self.sizes}")
         for count, budget in zip(found[4], view.budgets):
@@ -94,15 +97,6 @@ class Selection:
         return kept.sum(-1).amax(-1)
 
 
-def check_average(selections: Sequence[Selection], budgets: list[int]) -> None:
-    """Raise `SelectionError` where sets of all sparse layers together exceed `budgets[row]` for each layer."""
-    counts = [selection.counted() for selection in selections]
-    for row, budget in enumerate(budgets):
-        total, allowed = sum(count[row] for count in counts), budget * len(selections)
-        if total > allowed:
-            raise SelectionError(f"{total} entries over {len(selections)} layers under a budget of {allowed}")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
     """A sparse-attention method. Options common to all:
@@ -116,12 +110,22 @@ class Method(ABC):
     across_layers: ClassVar[bool] = False
     # True: a set serves all later blocks, so that it is chosen in the forward that plans it, needed at once or not.
     lasting: ClassVar[bool] = False
+    # True: from its second call in a block on, `select` asks nothing of the host but lengths and budgets, so that a
+    # forward that selects can be captured in a graph.
+    capturable: ClassVar[bool] = False
     dense_layers: int = 0
     commit: Literal["dense", "sparse"] = "dense"
 
     def __post_init__(self) -> None:
         self.check_at_least(dense_layers=0)
         self.check_choice("commit", ("dense", "sparse"))
+
+    @property
+    def steady(self) -> bool:
+        """Whether a set chosen after an exact attention depends on the device alone where operations are `static`, and
+        its size on the budget, with `metadata_of` the lengths for its cost: then it can be chosen in a captured forward
+        that serves all blocks."""
+        return False
 
     @property
     def one_set_per_kv_head(self) -> bool:
@@ -175,6 +179,33 @@ class Method(ABC):
         `view` shows the forward that planned the selection, with its log-sum-exp when that attended exactly.
         """
 
+    def metadata_of(self, lengths: list[int]) -> list[float] | None:
+        """Return the `metadata_tokens` of a `steady` selection over prefixes of these lengths."""
+        return None
+
     def select_layers(self, views: Sequence[View]) -> list[Selection]:
-        """Choose the prefix entries of all sparse layers, in their order: asked of a method `across_layers` only."""
+        """Choose the prefix entries of several layers, in their order: of all sparse ones if `across_layers`."""
         return [self.select(view) for view in views]
+
+
+def check_sets(method: Method, layers: list[int], views: Sequence[View], selections: Sequence[Selection]) -> None:
+    """Raise `SelectionError` unless what `method` selected for `layers` keeps the contract. Waits for the device."""
+    where = f"layer {layers[0]}"
+    try:
+        for layer, view, selection in zip(layers, views, selections, strict=True):
+            where = f"layer {layer}"
+            selection.check(view, limited=method.uses_budget and not method.across_layers)
+        if method.across_layers:
+            where = f"layers {layers[0]} to {layers[-1]}"
+            check_average(selections, views[0].budgets)
+    except SelectionError as error:
+        raise SelectionError(f"{type(method).__name__} selected {error} ({where})") from None
+
+
+def check_average(selections: Sequence[Selection], budgets: list[int]) -> None:
+    """Raise `SelectionError` where sets of all sparse layers together exceed `budgets[row]` for each layer."""
+    counts = [selection.counted() for selection in selections]
+    for row, budget in enumerate(budgets):
+        total, allowed = sum(count[row] for count in counts), budget * len(selections)
+        if total > allowed:
+            raise SelectionError(f"{total} entries over {len(selections)} layers under a budget of {allowed}")

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mage.budget import Budget
 from mage.errors import UserError
+from mage.row_values import row_values
 
 
 def sizes_of(budgets: list[int], lengths: list[int]) -> list[int]:
@@ -23,15 +24,16 @@ def page_sizes(page_size: int, budgets: list[int], lengths: list[int]) -> list[i
     return [length if budget >= length else budget // page_size * page_size for budget, length in rows]
 
 
-def top_k(scores: Tensor, budgets: list[int], lengths: list[int]) -> Tensor:
+def top_k(scores: Tensor, budgets: list[int], lengths: list[int], *, masked: bool = False) -> Tensor:
     """Return the indices of the highest scores of each row and head.
 
     `scores` `[batch, heads, n]`; row r picks `min(budgets[r], lengths[r])` among its first `lengths[r]` entries.
     Returns `[batch, heads, max picks]` in ascending order, so that a gather walks through memory forwards, padded at
-    the end of a row with -1.
+    the end of a row with -1. masked: scores are minus infinity behind a row's length as they come.
     """
     picks = sizes_of(budgets, lengths)
-    return first_of(ranking(scores, max(picks), lengths), picks)
+    ranked = scores.topk(max(picks), dim=-1).indices if masked else ranking(scores, max(picks), lengths)
+    return first_of(ranked, picks)
 
 
 def ranking(scores: Tensor, count: int, lengths: list[int]) -> Tensor:
@@ -70,8 +72,9 @@ def top_k_mask(scores: Tensor, budgets: list[int], lengths: list[int]) -> Tensor
 
 
 def top_pages_of(mass: Tensor, page_size: int, budgets: list[int], lengths: list[int]) -> Tensor:
-    """Return the token indices of the pages with the highest summed `mass` `[batch, heads, n]`, as `top_pages`."""
-    padded = F.pad(mass, (0, -mass.shape[-1] % page_size))
+    """Return the token indices of the pages with the highest summed `mass` `[batch, heads, n]`, as `top_pages`. What is
+    below zero counts as zero."""
+    padded = F.pad(mass.clamp(min=0.0), (0, -mass.shape[-1] % page_size))
     return top_pages(padded.unflatten(-1, (-1, page_size)).sum(-1), page_size, budgets, lengths)
 
 
@@ -107,7 +110,7 @@ def check_one_page(budget: Budget, page_size: int) -> None:
 def _by_row(values: list[int], like: Tensor) -> Tensor:
     if len(set(values)) == 1:  # filled where it stands: a copy from the host would wait for the device
         return torch.full((1, 1, 1), values[0], device=like.device)
-    return torch.tensor(values, device=like.device)[:, None, None]
+    return row_values(values, like.device)[:, None, None]
 
 
 def _less_than_a_page(tokens: int, page_size: int) -> UserError:

@@ -8,7 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mage.attention.operations import Lengths, Operations
 from mage.attention.reference import group_rows, masked_scores
+from mage.attention.torch_operations import TorchOperations
 
 Reduction = Literal["mean", "max", "mean_query"]
 Denominator = Literal["prefix+block", "prefix"]
@@ -62,6 +64,9 @@ class View:
     tokens. `budgets[row]`: tokens allowed. `lengths[row]`: prefix entries. `lse_prefix`, `lse_block`
     `[batch, kv_heads, group * rows]`: from the exact attention of this forward, when it ran. `state`: the method's
     own, per layer, alive for one generation.
+
+    `operations`: what computes. `cached_keys` `[batch, kv_heads, capacity, d]`: all of the cache that `keys` is the
+    first part of, and `cached_lengths`, of which `lengths` are the host's part; None: `keys` are all there is.
     """
 
     request: Request
@@ -79,11 +84,26 @@ class View:
     lse_block: Tensor | None = None
     block_mask: Tensor | None = None
     state: dict[str, Any] = field(default_factory=dict)
+    operations: Operations = field(default_factory=TorchOperations)
+    cached_keys: Tensor | None = None
+    cached_lengths: Lengths | None = None
 
     @property
     def num_kv_heads(self) -> int:
         """The number of KV heads of the layer."""
         return self.keys.shape[1]
+
+    @property
+    def cache(self) -> tuple[Tensor, Lengths]:
+        """The keys `[batch, kv_heads, capacity, d]` and the lengths that the operations take."""
+        keys = self.keys if self.cached_keys is None else self.cached_keys
+        return keys, self.cached_lengths or Lengths.of(self.lengths, self.keys.device)
+
+    @property
+    def place(self) -> tuple[int, ...]:
+        """The addresses of what a selection after an exact attention is made by."""
+        seen = (self.queries, self.lse_prefix, self.lse_block)
+        return tuple(0 if tensor is None else tensor.data_ptr() for tensor in seen)
 
     @property
     def grouped_queries(self) -> Tensor:
@@ -106,7 +126,8 @@ class View:
         return scores.sub_(lse[..., None]).exp_()
 
     def mass(self, reduction: Reduction = "mean", denominator: Denominator = "prefix+block") -> Tensor:
-        """Return one score per prefix key and KV head, `[batch, kv_heads, prefix]`: the attention mass of the block.
+        """Return one score per prefix key and KV head, `[batch, kv_heads, n]`: the attention mass of the block. What
+        lies beyond a row's length, up to n, is no mass: zero or minus infinity.
 
         `mean` and `max` reduce the probabilities over the `query group * block size` rows that must share one set
         (MAGE, section "the algorithm": alpha is the mean). `mean_query` averages the queries first, then scores once.
@@ -114,5 +135,10 @@ class View:
         if reduction == "mean_query":
             query = self.grouped_queries.mean(2, keepdim=True)
             return masked_scores(query, self.keys, self.scale, self.mask).softmax(-1)[:, :, 0]
+        if self.lse_prefix is not None and self.lse_block is not None:
+            both = denominator == "prefix+block"
+            lse = torch.logaddexp(self.lse_prefix, self.lse_block) if both else self.lse_prefix
+            keys, lengths = self.cache
+            return self.operations.mass(self.grouped_queries, keys, lengths, lse, self.scale, reduction)
         probabilities = self.probabilities(denominator)
         return probabilities.mean(2) if reduction == "mean" else probabilities.amax(2)

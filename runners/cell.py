@@ -7,8 +7,9 @@ import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from mage.attention.implementation import resolve
 from mage.budget import Budget
 from mage.errors import UserError
 from mage.generation.decoding import Decoding
@@ -25,17 +26,19 @@ from tasks.task import Task
 
 @dataclass(frozen=True)
 class Cell:
-    """A validated cell. `budget` is None where the method uses none. `folder` is where its results go."""
+    """A validated cell. `budget` is None where the method uses none, `task` where the runner does; `config` is what it
+    uses of the config. `attention` is the implementation that runs. `folder` is where its results go."""
 
     config: dict[str, Any]
     settings: Settings
     budget: Budget | None
     method: Method
-    task: Task
+    task: Task | None
     decoding: Decoding
     runner: CellRunner
     checkpoint: Checkpoint
     labels: CellLabels
+    attention: Literal["torch", "triton"]
     task_hash: str
     identity: str
 
@@ -81,53 +84,57 @@ class Cell:
     def prefix_key(self) -> tuple[Hashable, ...]:
         """Cells with the same key can share their prefill: a causal one depends on neither block size nor adapter."""
         causal = self.settings.model.prefix_attention == "causal"
-        return self.weights_key if causal else self.model_key, *self._examples_key
+        return self.weights_key if causal else self.model_key, self.attention, *self._examples_key
 
     @property
     def _examples_key(self) -> tuple[Hashable, ...]:
-        task = json.dumps(self.config["task"], sort_keys=True)
+        task = json.dumps(self.config.get("task"), sort_keys=True)
         return self.task_hash, task, self.settings.seed, self.settings.examples
 
 
 def read_cell(config: Mapping[str, Any]) -> Cell:
     """Validate a resolved config and build what it names, without loading a model. Raises `UserError`."""
     settings, budget = read_settings(config)
+    attention = resolve(settings.attention, settings.model.device.partition(":")[0])
     built = {}
     for name, kind in (("method", Method), ("decoding", Decoding), ("runner", CellRunner)):
         built[name] = build(name, config[name])
         if not isinstance(built[name], kind):
             raise UserError(f"{name}._target_={config[name]['_target_']}: not a {kind.__name__}.")
-    method, task = built["method"], build_task(settings)
+    method, runner = built["method"], built["runner"]
+    task = None if "task" in runner.unused else build_task(settings)
     if method.uses_budget:
         method.check_budget(budget)
-    if refusal := built["runner"].refusal(method):
+    if refusal := runner.refusal(method):
         raise UserError(f"method={_label(settings.method, type(method).__name__)}: {refusal}.")
     checkpoint = inspect(settings.model)
     labels = CellLabels(
         model=settings.model.name,
         method=_label(settings.method, type(method).__name__),
         budget=budget.value if method.uses_budget else None,
-        task=_label(settings.task, task.name),
+        task=runner.subject if task is None else _label(settings.task, task.name),
         decoding=_label(settings.decoding, type(built["decoding"]).__name__),
-        question=task.question,
+        question="" if task is None else task.question,
         seed=settings.seed,
-        runner=_label(settings.runner, type(built["runner"]).__name__),
-        metric=task.metric,
-        source=task.source,
+        runner=_label(settings.runner, type(runner).__name__),
+        metric="" if task is None else task.metric,
+        source="" if task is None else task.source,
         extended=_extended(settings.model, task, checkpoint),
     )
-    hashes = {"model_hash": checkpoint.content_hash, "task_hash": _task_hash(task)}
-    identity = identity_of(config, **hashes, uses_budget=method.uses_budget)
+    used = {field: value for field, value in config.items() if field not in runner.unused}
+    hashes = {"model_hash": checkpoint.content_hash, "task_hash": "" if task is None else _task_hash(task)}
+    identity = identity_of(used, **hashes, uses_budget=method.uses_budget, attention=attention)
     return Cell(
-        config=dict(config),
+        config=used,
         settings=settings,
         budget=budget if method.uses_budget else None,
         method=method,
         task=task,
         decoding=built["decoding"],
-        runner=built["runner"],
+        runner=runner,
         checkpoint=checkpoint,
         labels=labels,
+        attention=attention,
         task_hash=hashes["task_hash"],
         identity=identity,
     )
@@ -141,13 +148,15 @@ def _task_hash(task: Task) -> str:
         raise UserError(str(error)) from error
 
 
-def _extended(model: ModelSettings, task: Task, checkpoint: Checkpoint) -> str:
+def _extended(model: ModelSettings, task: Task | None, checkpoint: Checkpoint) -> str:
     """Return how the positions were stretched beyond those that the model was trained with, empty where they were not.
 
     A task that does not say how long its contexts are may fill all positions that its own limit allows.
     """
     if model.yarn is not None:
         return f"YaRN x{model.yarn:g}"
+    if task is None:
+        return ""
     limit: int | None = getattr(task, "max_prompt_tokens", None)
     room = checkpoint.config.max_positions
     longest = max(task.context_lengths(), default=min(limit or room, room))

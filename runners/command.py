@@ -62,6 +62,7 @@ def _check_lightly(config: Mapping[str, Any]) -> Any:
     runner = build("runner", settings.runner)
     if isinstance(runner, CellRunner):
         check_location(settings)
-        build_task(settings)
+        if "task" not in runner.unused:
+            build_task(settings)
         build("tracker", settings.tracker)
     return runner

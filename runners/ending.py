@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 
 from mage.errors import UserError
 from runners.limits import CellTimeoutError
-from runners.record import Status
+
+if TYPE_CHECKING:
+    from runners.record import Status
 
 # A failed allocation that torch reports as a plain RuntimeError: on the CPU, and while CUDA starts.
 NO_MEMORY = ("can't allocate memory", "out of memory")

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from runners.record import Environment
+if TYPE_CHECKING:
+    from runners.record import Environment
 
 PACKAGES = ("torch", "triton", "numpy", "safetensors", "tokenizers", "hydra-core", "omegaconf", "pydantic", "wandb")
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,20 +25,27 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def describe(device: torch.device, started: str) -> Environment:
-    """Describe the environment of a cell that started at `started` and ends now."""
+def describe(device: torch.device, started: str, attention: Literal["torch", "triton"]) -> Environment:
+    """Describe the environment of a cell that started at `started`, ends now, and was computed by `attention`."""
+    from runners.record import Environment
+
+    return Environment(**facts(device, started), attention=attention)
+
+
+def facts(device: torch.device, started: str) -> dict[str, Any]:
+    """Return the fields of an `Environment`, for machines that lack what validates it."""
     commit, dirty = git_state()
-    return Environment(
-        git_commit=commit,
-        git_dirty=dirty,
-        python=platform.python_version(),
-        packages=_packages(),
-        platform=platform.platform(),
-        device=_device_name(device),
-        threads=torch.get_num_threads(),
-        started=started,
-        finished=now(),
-    )
+    return {
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "python": platform.python_version(),
+        "packages": _packages(),
+        "platform": platform.platform(),
+        "device": _device_name(device),
+        "threads": torch.get_num_threads(),
+        "started": started,
+        "finished": now(),
+    }
 
 
 @lru_cache

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mage.generation.prefill import Prefix
     from mage.generation.session import Generation
     from mage.models.checkpoint import LanguageModel
+    from mage.models.config import BodyConfig
     from mage.models.diffusion import DiffusionSpec
     from runners.cell import Cell
     from runners.material import Question
@@ -55,7 +56,7 @@ class Evaluate(CellRunner):
     def group_size(self) -> int:
         return self.batch_size
 
-    def check(self, spec: DiffusionSpec) -> None:
+    def check(self, spec: DiffusionSpec, body: BodyConfig) -> None:
         """See CellRunner."""
         from mage.generation.likelihood import check_likelihood  # brings torch
 
@@ -67,7 +68,7 @@ class Evaluate(CellRunner):
         from runners.material import stop_ids
 
         model = bench.model(cell)
-        engine = Engine(model, cell.method, cell.decoding)
+        engine = Engine(model, cell.method, cell.decoding, attention=cell.attention)
         prefix = bench.prefix(engine, questions)
         generations = engine.generate(
             prefix,
@@ -78,6 +79,7 @@ class Evaluate(CellRunner):
             seed=cell.settings.seed,
         )
         told = self._likelihoods(model, prefix, generations)
+        assert cell.task is not None  # this runner uses one
         rows: list[BaseModel] = []
         for question, generation, length, likelihood in zip(questions, generations, prefix.lengths, told, strict=True):
             example, prompt, trace = question.example, question.prompt, generation.trace

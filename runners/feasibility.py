@@ -28,11 +28,12 @@ def check_feasible(cell: Cell) -> None:
     _check_block_size(spec, cell.checkpoint.config.max_positions)
     _check_routing(cell)
     cell.decoding.check(spec)
-    cell.runner.check(spec)
+    cell.runner.check(spec, cell.checkpoint.config)
     _check_dense_layers(cell)
     cell.method.for_model(layers, spec.block_size)
-    for length in cell.task.context_lengths():
-        _check_length(cell, length)
+    if cell.task is not None:
+        for length in cell.task.context_lengths():
+            _check_length(cell, length)
 
 
 def diffusion_spec(model: ModelSettings) -> DiffusionSpec:

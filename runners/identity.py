@@ -30,13 +30,19 @@ IGNORED = (
     "runner.prefix_cache_gib",
 )
 # Options that came later, at the value that leaves a cell what it was before there was a choice.
-NEUTRAL = {"task.questions": 1, "runner.likelihood": False}
+NEUTRAL = {"task.questions": 1, "runner.likelihood": False, "attention": "torch"}
 
 
-def identity_of(config: Mapping[str, Any], *, model_hash: str, task_hash: str, uses_budget: bool) -> str:
-    """Return 16 hex digits for a resolved config. A budget that the method does not use is no part of it."""
+def identity_of(
+    config: Mapping[str, Any], *, model_hash: str, task_hash: str, uses_budget: bool, attention: str
+) -> str:
+    """Return 16 hex digits for a resolved config. A budget that the method does not use is no part of it.
+
+    attention: the implementation that runs, whatever the config asks for: what was computed before there was a choice
+        was computed by torch.
+    """
     ignored = IGNORED if uses_budget else (*IGNORED, "budget")
-    kept = _without(config, ignored)
+    kept = _without({**config, "attention": attention}, ignored)
     # The index of a device is no part of the result, its kind is.
     kept["model"]["device"] = str(kept["model"].get("device", "cpu")).split(":")[0]
     content = {"config": kept, "model": model_hash, "task": task_hash}

@@ -30,11 +30,12 @@ class Question:
 
 def make_questions(cell: Cell, model: LanguageModel) -> list[Question]:
     """Make the cell's examples and prompts. Raises `UserError` for what the task or the model cannot serve."""
-    size, settings = model.spec.block_size, cell.settings
+    size, settings, task = model.spec.block_size, cell.settings, cell.task
+    assert task is not None  # a runner without one has questions of its own
     try:
-        examples = cell.task.examples(model.tokenizer, settings.examples, settings.seed, size)
+        examples = task.examples(model.tokenizer, settings.examples, settings.seed, size)
         _check_language(cell, model.tokenizer, examples[0].context)
-        prompts = [cell.task.prompt(example, model.tokenizer, size, model.max_positions) for example in examples]
+        prompts = [task.prompt(example, model.tokenizer, size, model.max_positions) for example in examples]
         if model.spec.causal:  # the prompt's tail is prefilled too
             prompts = [replace(p, question_tokens_prefilled=len(p.tokens) - p.question_start) for p in prompts]
         questions = [Question(*pair) for pair in zip(examples, prompts, strict=True)]

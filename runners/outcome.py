@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,19 @@ def show(console: Console, outcomes: Sequence[Outcome]) -> None:
     told = f"{computed} cells computed, {len(outcomes) - computed - failed} were finished before"
     told += f", {failed} failed." if failed else "."
     console.print(f"{told} Tables and figures: python -m analysis {' '.join(folders)}", highlight=False, soft_wrap=True)
+    if any(outcome.cell.runner.json_line for outcome in outcomes):
+        console.print(_json_line(outcomes, folders), markup=False, highlight=False, soft_wrap=True)
+
+
+def _json_line(outcomes: Sequence[Outcome], folders: Sequence[str]) -> str:
+    """Return the cells with the metrics that the table shows, for a program that reads the last line."""
+    cells = []
+    for outcome in outcomes:
+        record, columns = outcome.record, outcome.cell.runner.columns
+        names = record.labels.model_dump(include={"model", "method", "budget", "task", "decoding", "runner"})
+        metrics = {name: value for name, value in record.metrics.items() if name in columns}
+        cells.append({"name": record.name, **names, "status": record.status, **metrics})
+    return json.dumps({"results": list(folders), "cells": cells})
 
 
 def _show_table(console: Console, outcomes: Sequence[Outcome]) -> None:

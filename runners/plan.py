@@ -73,7 +73,10 @@ def _missing_references(named: Sequence[Cell], known: set[tuple[str, str]]) -> l
         if cell.settings.dense_reference and cell.runner.needs_reference and not is_dense(cell):
             config = {**cell.config, "method": _dense_method()}
             hashes = {"model_hash": cell.checkpoint.content_hash, "task_hash": cell.task_hash}
-            key = (cell.settings.name, identity_of(config, **hashes, uses_budget=Dense.uses_budget))
+            key = (
+                cell.settings.name,
+                identity_of(config, **hashes, uses_budget=Dense.uses_budget, attention=cell.attention),
+            )
             if key not in known:
                 known.add(key)
                 added.append(read_cell(config))

@@ -43,7 +43,9 @@ class Recall(CellRunner):
 
         (question,) = questions
         observer = RecallObserver()
-        engine = Engine(bench.model(cell), cell.method, cell.decoding, shadow=True, observer=observer)
+        engine = Engine(
+            bench.model(cell), cell.method, cell.decoding, shadow=True, observer=observer, attention=cell.attention
+        )
         prefix = bench.prefix(engine, questions)
         (generation,) = engine.generate(
             prefix,

@@ -21,7 +21,7 @@ class Schema(BaseModel):
 
 
 class Environment(Schema):
-    """Where a cell was computed. Times are ISO 8601, UTC."""
+    """Where a cell was computed. Times are ISO 8601, UTC. `attention`: the implementation that computed it."""
 
     git_commit: str | None
     git_dirty: bool | None
@@ -32,6 +32,7 @@ class Environment(Schema):
     threads: int
     started: str
     finished: str
+    attention: Literal["torch", "triton"] = "torch"  # the only one that there was at first
 
 
 class CellLabels(Schema):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
@@ -13,9 +13,9 @@ from mage.errors import UserError
 
 if TYPE_CHECKING:
     from mage.method import Method
+    from mage.models.config import BodyConfig
     from mage.models.diffusion import DiffusionSpec
     from runners.cell import Cell
-    from runners.material import Question
     from runners.workbench import Workbench
 
 
@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 class CellRunner(ABC):
     """Options common to all: `timeout_s` for a cell (None: no limit); `on_error`: whether a sweep goes on after a cell
     that failed; `prefix_cache_gib`: memory for prefilled prompts. `row_type` is a line of examples.jsonl; `columns` are
-    the metrics, with their heads, of the table that closes a sweep; `needs_reference`: compared with a dense cell.
+    the metrics, with their heads, of the table that closes a sweep; `needs_reference`: compared with a dense cell;
+    `unused`: top-level fields of the config that it does not use, which are no part of its cells; `json_line`: a sweep
+    closes with one line of JSON.
     """
 
     row_type: ClassVar[type[BaseModel]]
     columns: ClassVar[dict[str, str]]
     needs_reference: ClassVar[bool] = False
+    unused: ClassVar[tuple[str, ...]] = ()
+    json_line: ClassVar[bool] = False
     headline: ClassVar[str]
 
     timeout_s: float | None = None
@@ -50,11 +54,20 @@ class CellRunner(ABC):
         """Say why this runner has nothing to tell about `method`, or None: most take any."""
         return None
 
-    def check(self, spec: DiffusionSpec) -> None:  # noqa: B027 - most measure any model
-        """Raise `UserError` where a model that writes so does not give what this runner measures."""
+    @property
+    def subject(self) -> str:
+        """What stands in the place of the task's name where a runner uses none."""
+        return ""
+
+    def check(self, spec: DiffusionSpec, body: BodyConfig) -> None:  # noqa: B027 - most measure any model
+        """Raise `UserError` where such a model, which writes so, does not give what this runner measures."""
+
+    def questions(self, cell: Cell, bench: Workbench) -> Sequence[tuple[str, Any]]:
+        """Return the rows to compute, in order: the id of each, and what `compute` is given for it."""
+        return [(question.example.id, question) for question in bench.questions(cell)]
 
     @abstractmethod
-    def compute(self, cell: Cell, bench: Workbench, questions: Sequence[Question]) -> list[BaseModel]:
+    def compute(self, cell: Cell, bench: Workbench, questions: Sequence[Any]) -> list[BaseModel]:
         """Compute the rows of one group of questions."""
 
     @abstractmethod

@@ -62,7 +62,10 @@ class ModelSettings(BaseModel):
 
 
 class Settings(BaseModel):
-    """A whole config. `method`, `task`, `decoding`, `runner` and `tracker` are built from their `_target_`."""
+    """A whole config. `method`, `task`, `decoding`, `runner` and `tracker` are built from their `_target_`.
+
+    `attention`: what computes it, see `mage.attention.implementation`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -73,6 +76,7 @@ class Settings(BaseModel):
     budget: Any
     dense_layers: int = Field(ge=0)
     dense_reference: bool
+    attention: Literal["auto", "torch", "triton"] = "auto"
     model: ModelSettings
     method: dict[str, Any]
     task: dict[str, Any]

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from mage.errors import UserError
+from mage.timing.memory import PeakMemory
 from runners.building import build
 from runners.cell import Cell
 from runners.ending import Ending, failure
@@ -27,7 +28,7 @@ from runners.progress import SweepProgress
 from runners.record import CellRecord
 from runners.store import Store
 from runners.tracker import Guarded, Tracker
-from runners.workbench import PeakMemory, Workbench
+from runners.workbench import Workbench
 
 POLL_S = 0.2  # how often to look whether another process has finished a cell
 FILE_WIDTH = 120  # columns of output that goes to a file
@@ -159,18 +160,19 @@ class Sweep:
             memory = PeakMemory(self._bench.model(cell).device)
             with time_limit(cell.runner.timeout_s):
                 rows = self._examples(cell, store, progress)
-            return Ending("done", metrics={**cell.runner.summarise(rows), "peak_memory_bytes": memory.read()})
+            return Ending("done", metrics={"peak_memory_bytes": memory.read(), **cell.runner.summarise(rows)})
         except Exception as problem:
             self._bench.drop_prefixes()
             return failure(problem)
 
     def _examples(self, cell: Cell, store: Store, progress: SweepProgress) -> list[BaseModel]:
-        questions, size = self._bench.questions(cell), cell.runner.group_size
-        rows = store.resume([question.example.id for question in questions], size)
+        questions, size = cell.runner.questions(cell, self._bench), cell.runner.group_size
+        rows = store.resume([row_id for row_id, _ in questions], size)
         progress.expect(len(questions))
         progress.advance(len(rows), computed=False)
         for start in range(len(rows), len(questions), size):
-            computed = cell.runner.compute(cell, self._bench, questions[start : start + size])
+            group = [question for _, question in questions[start : start + size]]
+            computed = cell.runner.compute(cell, self._bench, group)
             store.append(computed)
             rows += computed
             progress.advance(len(computed))
@@ -186,7 +188,7 @@ def _record(cell: Cell, ending: Ending, store: Store | None, started: str) -> Ce
         error=ending.error,
         labels=cell.labels,
         config=cell.config,
-        environment=describe(torch.device(cell.settings.model.device), started),
+        environment=describe(torch.device(cell.settings.model.device), started, cell.attention),
         metrics=ending.metrics,
         examples=store.examples_file() if store else None,
     )

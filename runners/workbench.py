@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import resource
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 
 import torch
@@ -61,9 +59,18 @@ class Workbench:
         key = cell.prompts_key
         if key != self._questions_key:
             self._questions, self._questions_key = make_questions(cell, model), key
+        self._enter(cell)
+        return self._questions
+
+    def kept(self, cell: Cell, key: Hashable, compute: Callable[[], Prefix]) -> Prefix:
+        """Return a prefix that a runner without a task made for `key`, computed when no cell before had the same."""
+        self._enter(cell)
+        return self._prefixes.get(key, compute)
+
+    def _enter(self, cell: Cell) -> None:
+        """Make the cell's prefixes the ones that are kept."""
         self._prefixes.limit_bytes = int(cell.runner.prefix_cache_gib * 2**30)
         self._prefixes.enter(cell.prefix_key)
-        return self._questions
 
     def prefix(self, engine: Engine, questions: Sequence[Question]) -> Prefix:
         """Return the prefilled prompts of a group of questions.
@@ -104,27 +111,3 @@ def _rewritten(model: LanguageModel, cell: Cell) -> LanguageModel:
     adapter = checkpoint.adapter
     adapted = None if adapter is None else adapter.merged_into(model.body, spec.mask_id)
     return LanguageModel(model.body, spec, checkpoint.tokenizer, adapted)
-
-
-class PeakMemory:
-    """The peak memory of a cell in bytes: allocated on the GPU, else resident in the process.
-
-    Where the system can, the peak is counted anew for each cell.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device if device.type == "cuda" else None
-        if self._cuda is not None:
-            torch.cuda.reset_peak_memory_stats(self._cuda)
-        else:
-            with suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-                file.write("5")  # resets VmHWM, see proc(5)
-
-    def read(self) -> float:
-        """Return the peak since the start."""
-        if self._cuda is not None:
-            return float(torch.cuda.max_memory_allocated(self._cuda))
-        if sys.platform == "darwin":
-            return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-        with open("/proc/self/status", encoding="ascii") as file:
-            return next(float(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,12 @@ CONFIG = {
     "rope_theta": 10000.0,
     "tie_word_embeddings": False,
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Triton interpret its kernels where there is no GPU: it reads the variable once, when it is imported."""
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"
 
 
 def write_checkpoint(folder: Path, seed: int = 0, **changes: object) -> Path:

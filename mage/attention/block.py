@@ -3,91 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from mage.attention.reference import group_rows, merge, partial_attention, ungroup_rows
-from mage.method import EXACT, REUSE, Method, Plan, Selection, SelectionError, check_average
+from mage.attention.beside import Beside
+from mage.attention.choice import Choice
+from mage.attention.forward_pass import Pass, PrefixStore, Signature
+from mage.attention.operations import Operations
+from mage.attention.reference import causal_rows, group_rows, ungroup_rows
+from mage.attention.sets import Aftermath, Sets
+from mage.attention.torch_operations import TorchOperations
+from mage.method import EXACT, REUSE, Method, Plan
 from mage.view import Forward, Request, View
-
-
-class PrefixStore(Protocol):
-    """What block attention reads and, on commit, writes: the KV cache."""
-
-    lengths: list[int]
-
-    def view(self, layer: int) -> tuple[Tensor, Tensor]: ...
-    def mask(self) -> Tensor | None: ...
-    def write(
-        self, layer: int, keys: Tensor, values: Tensor, starts: list[int], rows: list[bool] | None = None
-    ) -> None: ...
-
 
 # (view, indices of the attended set, or None when the layer attends to everything), before each denoising attention
 Observer = Callable[[View, Tensor | None], None]
 
 
-@dataclass
-class CompactPrefix:
-    """The selected keys and values of one layer, gathered once: `[batch, heads, k, d]`, with the visible entries."""
-
-    keys: Tensor
-    values: Tensor
-    mask: Tensor | None  # [batch, heads, 1, k], None when every entry is valid
-    indices: Tensor
-    reads: list[float]  # entries read per forward, by batch row, in tokens of one KV head
-    fewest: list[int]  # entries of the head that has fewest, by batch row
-
-    @classmethod
-    def gather(cls, keys: Tensor, values: Tensor, selection: Selection) -> CompactPrefix:
-        """Gather `selection` from the prefix `keys`, `values` `[batch, kv_heads, prefix, d]`."""
-        indices = selection.indices
-        share = indices.shape[1] // keys.shape[1]  # 1, or the query group when every query head has its own set
-        valid = indices >= 0
-        rows = indices.clamp(min=0)[..., None].expand(-1, -1, -1, keys.shape[-1])
-        if share > 1:
-            keys, values = keys.repeat_interleave(share, 1), values.repeat_interleave(share, 1)
-        if selection.sizes is not None:
-            counts = [[size] * indices.shape[1] for size in selection.sizes]
-        else:
-            counts = valid.sum(2).tolist()  # the one wait for the device
-        reads = [sum(row) * share / len(row) for row in counts]
-        fewest = [min(row) for row in counts]
-        mask = None if min(fewest) == indices.shape[2] else valid[:, :, None]
-        return cls(keys.gather(2, rows), values.gather(2, rows), mask, indices, reads, fewest)
-
-
-def causal_rows(q: Tensor, num_kv_heads: int) -> Tensor:
-    """Return who sees whom in a causal block, bool `[group * rows, rows]`, for `group_rows(q, num_kv_heads)`."""
-    rows = q.shape[2]
-    return torch.ones(rows, rows, dtype=torch.bool, device=q.device).tril().repeat(q.shape[1] // num_kv_heads, 1)
-
-
 class BlockAttention:
     """The `attend` function of denoising and commit forwards of one generation.
 
-    Call `begin` before each forward. Afterwards `reads[row]` and `dense_reads[row]` count the prefix entries that the
-    forward read and that a dense one would have read, summed over layers, selection included; `sparse_rows[row]` tells
-    whether any layer attended to less than the whole prefix. `selection_spans` are the times of choosing and gathering,
-    `check_spans` those of checking what was chosen, which is no part of any method.
+    Call `begin` before each forward, `join` as its last act and `end` after it. Then `reads[row]` and
+    `dense_reads[row]` count the prefix entries that the forward read and that a dense one would have read, summed over
+    layers, selection included; `sparse_rows[row]` tells whether any layer attended to less than the whole prefix.
+    `selection_spans` are the times of choosing and gathering, `check_spans` those of checking what was chosen, which is
+    no part of any method. What is done in a captured forward, or beside one, has no time of its own.
     """
 
     def __init__(
-        self, method: Method, cache: PrefixStore, request: Request, *, shadow: bool, observer: Observer | None
+        self,
+        method: Method,
+        cache: PrefixStore,
+        request: Request,
+        *,
+        shadow: bool,
+        observer: Observer | None,
+        operations: Operations | None = None,
+        overlap: bool = False,
     ) -> None:
         """With `shadow` the method selects as planned while every layer attends exactly: what a selection would have
-        missed on the dense path."""
+        missed on the dense path. `operations`: what computes (None: plain torch). `overlap`: a `steady` method chooses
+        in the forward that plans it, beside the rest of the layer; a block that is done by then has paid for it.
+        """
         self._method = method.for_model(request.num_layers, request.block_size)
         self._cache, self._request = cache, request
         self._shadow, self._observer = shadow, observer
+        self._operations = operations or TorchOperations()
         self._states: list[dict[str, Any]] = [{} for _ in range(request.num_layers)]
-        self._pending: dict[int, View] = {}  # what a selection was planned on, by layer, until its set is needed
-        self._sets: dict[int, Selection] = {}  # by the layer that selected
-        self._compact: dict[int, CompactPrefix] = {}  # by the layer that attends
-        self._checked: set[int] = set()  # layers of which a set was checked
+        self._overlaps = overlap and self._method.steady
+        beside = Beside(request.windows.device) if self._overlaps else None
+        self._sets = Sets(self._method, cache, self._operations, beside)
+        sparse = range(self._method.dense_layers, request.num_layers)
+        self._follows = any(self._method.source_layer(layer) != layer for layer in sparse)
+        self._choice = Choice(self._method, self._sets, sparse, static=self._operations.static)
 
     def begin(
         self,
@@ -98,132 +68,152 @@ class BlockAttention:
         *,
         causal: bool = False,
         rows: list[bool] | None = None,
+        repeat: Callable[[Choice], None] | None = None,
     ) -> None:
         """Prepare a forward under the resolved `budgets`, one a row. `mark` tells the time (see `Clock`).
 
         `causal`: a position of the block sees the block only up to itself, as in the commit of a model whose finished
-        tokens are causal; otherwise the block is seen whole. `rows`: which rows a commit writes (None: all).
+        tokens are causal; otherwise the block is seen whole. `rows`: which rows a commit writes (None: all). `repeat`:
+        carries out, or repeats, the choice of the sets that the forward needs (None: it is carried out).
         """
-        self._causal, self._rows = causal, rows
-        self._forward, self._budgets, self._prompt_rows, self._mark = forward, budgets, prompt_rows, mark
-        self._mask = self._cache.mask()
-        lengths = self._cache.lengths
+        valid = self._cache.valid
         # A row whose budget covers its prefix pays for no selection: alone in a batch it would not select.
-        self._limited = [not self._method.uses_budget or budget < n for budget, n in zip(budgets, lengths)]
-        self._plan = self._method.plan(forward) if any(self._limited) else EXACT
-        if forward.step == 1 and not forward.commit:
-            for kept in (self._pending, self._sets, self._compact):
-                kept.clear()  # a set is good for one block
+        limited = [not self._method.uses_budget or budget < n for budget, n in zip(budgets, valid.host)]
+        plan = self._method.plan(forward) if any(limited) else EXACT
+        now = Pass(forward, plan, budgets, limited, valid, prompt_rows, causal, rows)
+        self.now = replace(now, at_once=self._overlaps and plan.select == "after" and now.uniform)
+        self._sets.begin(self.now, mark)
+        if plan == REUSE:
+            self._choose(mark, repeat)
+        # What was read before the layers run is no part of what they leave behind.
+        self._before, self._sets.reads = self._sets.reads, [0.0] * len(budgets)
+
+    def _choose(self, mark: Callable[[], Any], repeat: Callable[[Choice], None] | None) -> None:
+        """Choose and gather what the forward needs."""
+        choice, waits, began = self._choice, bool(self._sets.waiting), mark()
+        choice.now = self.now
+        if repeat is None:
+            choice()
+        else:
+            repeat(choice)
+        if waits and not self.selection_spans:  # repeated: it took time all the same
+            self.selection_spans.append((began, mark()))
+
+    def end(self) -> None:
+        """Count what the forward read, and choose the sets that are needed whether or not a step attends to them."""
+        self._sets.end(self.now)
+        attended = [None if self._plan_of(layer).exact else self._sets.of(layer) for layer in self._layers]
         # Whether the commit, or another block, will attend to the sets of before: then every row needs them, however
         # early it is done.
-        self._needs_sets = self._method.lasting or self._method.plan(replace(forward, commit=True)) == REUSE
-        self.reads = [0.0] * len(lengths)
-        self.dense_reads = [0.0] * len(lengths)
-        self.sparse_rows = [False] * len(lengths)
-        self.selection_spans: list[tuple[Any, Any]] = []
-        self.check_spans: list[tuple[Any, Any]] = []
+        if self._method.lasting or self._method.plan(replace(self.now.forward, commit=True)) == REUSE:
+            self._sets.choose(self.now)
+        self.reads = [before + within for before, within in zip(self._before, self._sets.reads)]
+        self.dense_reads = [float(length * len(attended)) for length in self.now.valid.host]
+        self.sparse_rows = [False] * len(self.reads)
+        for row, length in enumerate(self.now.valid.host):
+            for compact in attended:
+                if compact is None or not self.now.limited[row]:
+                    self.reads[row] += length
+                else:
+                    self.reads[row] += compact.reads[row]
+                    self.sparse_rows[row] |= compact.fewest[row] < length
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend from the block's `q` `[batch, heads, rows, d]` to the prefix and to its own `k`, `v`."""
-        keys, values = self._cache.view(layer)
-        block_mask = causal_rows(q, k.shape[1]) if self._causal else None
-        plan = self._plan_of(layer)
+        now, plan, scale = self.now, self._plan_of(layer), q.shape[-1] ** -0.5
+        keys, values = self._cache.entries(layer)
+        view = self._view(layer, q, k) if plan.select or self._observer else None
+        if plan.select == "before" and view is not None:
+            self._sets.plan(layer, view, now)
+        compact = None if plan.exact else self._sets.needed_by(layer, now)
+        if self._observer is not None and view is not None and not now.forward.commit:
+            self._observer(view, None if compact is None else compact.indices)
+        rows = group_rows(q, k.shape[1])
+        if compact is None or self._shadow:
+            attended = self._operations.exact(rows, keys, values, now.valid, k, v, scale, now.causal)
+            out = attended.out
+            if plan.select == "after" and view is not None:
+                view.lse_prefix, view.lse_block = attended.lse_prefix, attended.lse_block
+                self._sets.plan(layer, view, now)
+        else:
+            out = self._operations.sparse(rows, compact.keys, compact.values, compact.counts, k, v, scale, now.causal)
+        if now.forward.commit:
+            self._cache.append(layer, k, v, now.rows)
+        return ungroup_rows(out, q.shape[1])
+
+    def join(self) -> None:
+        """Wait, on the device, for what was chosen beside the forward."""
+        if self.now.at_once:
+            self._sets.join()
+
+    @property
+    def selection_spans(self) -> list[tuple[Any, Any]]:
+        """See the class."""
+        return self._sets.selection_spans
+
+    @property
+    def check_spans(self) -> list[tuple[Any, Any]]:
+        """See the class."""
+        return self._sets.check_spans
+
+    @property
+    def signature(self) -> Signature | None:
+        """What the forward that was begun shares with those that do the same; None where the host takes part in it."""
+        now, plan = self.now, self.now.plan
+        whole_batch = now.rows is None or all(now.rows)
+        if self._shadow or self._observer is not None or not whole_batch:
+            return None
+        selects = plan.select == "before" or (plan.select == "after" and self._follows)
+        if selects and (self._sets.waits or not self._method.capturable):
+            return None
+        writes = selects or now.at_once
+        places = () if plan.exact and not writes else self._sets.places(attended=not writes)
+        lengths = () if self._operations.static and not selects else tuple(now.valid.host)
+        budgets = tuple(now.budgets) if writes else ()
+        return Signature((now.forward.commit, now.causal, plan, now.at_once), (places, lengths, budgets))
+
+    @property
+    def aftermath(self) -> Aftermath:
+        """What the code of the layers left behind, asked for before `end`."""
+        return self._sets.aftermath
+
+    def replayed(self, aftermath: Aftermath) -> None:
+        """Take the forward that was begun as run without that code: an earlier one of its signature is repeated."""
+        self._sets.replayed(aftermath)
+
+    def silence(self) -> None:
+        """Take no times in the forward that was begun: it is being captured."""
+        self._sets.silence()
+
+    def _view(self, layer: int, q: Tensor, k: Tensor) -> View:
+        """Return what the method may see of a layer in this forward."""
+        now, (keys, _) = self.now, self._cache.entries(layer)
         view = View(
             request=self._request,
-            forward=self._forward,
+            forward=now.forward,
             layer=layer,
             scale=q.shape[-1] ** -0.5,
             queries=q,
             keys=keys,
             block_keys=k,
-            mask=self._mask,
-            block_mask=block_mask,
-            prompt_rows=self._prompt_rows,
-            budgets=self._budgets,
-            lengths=self._cache.lengths,
+            mask=None,
+            block_mask=causal_rows(k.shape[2], q.shape[1] // k.shape[1], q.device) if now.causal else None,
+            prompt_rows=now.prompt_rows,
+            budgets=now.budgets,
+            lengths=now.valid.host,
             state=self._states[layer],
+            operations=self._operations,
+            cached_keys=keys,
         )
-        if plan.select == "before":
-            self._pending[layer] = view
-        compact = None if plan.exact else self._compact_of(layer, keys, values)
-        if self._observer is not None and not self._forward.commit:
-            self._observer(view, None if compact is None else compact.indices)
-        in_block, lse_block = partial_attention(group_rows(q, k.shape[1]), k, v, view.scale, block_mask)
-        if compact is None or self._shadow:
-            prefix, lse_prefix = partial_attention(group_rows(q, k.shape[1]), keys, values, view.scale, self._mask)
-        else:
-            heads = compact.keys.shape[1]
-            prefix, lse_prefix = partial_attention(
-                group_rows(q, heads), compact.keys, compact.values, view.scale, compact.mask
-            )
-            prefix, lse_prefix = prefix.view(in_block.shape), lse_prefix.view(lse_block.shape)
-        if plan.select == "after":
-            view.lse_prefix, view.lse_block = lse_prefix, lse_block
-            self._pending[layer] = view
-        self._count(compact)
-        if self._needs_sets and layer == self._request.num_layers - 1:
-            self._choose(list(self._pending))
-        if self._forward.commit:
-            self._cache.write(layer, k, v, self._cache.lengths, self._rows)
-        return ungroup_rows(merge(prefix, lse_prefix, in_block, lse_block), q.shape[1]).to(q.dtype)
+        return now.shown(view)
 
     def _plan_of(self, layer: int) -> Plan:
         """Return what one layer does: the method's plan, or to follow the layer whose set it shares."""
         if layer < self._method.dense_layers:
             return EXACT
-        follows = self._plan.select is not None and self._method.source_layer(layer) != layer
-        return REUSE if follows else self._plan
+        follows = self.now.plan.select is not None and self._method.source_layer(layer) != layer
+        return REUSE if follows else self.now.plan
 
-    def _compact_of(self, layer: int, keys: Tensor, values: Tensor) -> CompactPrefix | None:
-        """Return the entries that `layer` attends to, chosen and gathered now if they were not before; None when
-        nothing was planned yet in this block: a commit right after exact steps attends exactly too."""
-        source = self._method.source_layer(layer)
-        if source in self._pending:
-            self._choose(list(self._pending) if self._method.across_layers else [source])
-        if layer not in self._compact and source in self._sets:
-            began = self._mark()
-            self._compact[layer] = CompactPrefix.gather(keys, values, self._sets[source])
-            self.selection_spans.append((began, self._mark()))
-        return self._compact.get(layer)
-
-    def _choose(self, layers: list[int]) -> None:
-        """Let the method choose the sets of `layers` from what was seen when their selection was planned."""
-        method, views = self._method, [self._pending.pop(layer) for layer in layers]
-        if not views:
-            return
-        began = self._mark()
-        selections = method.select_layers(views) if method.across_layers else [method.select(view) for view in views]
-        self.selection_spans.append((began, self._mark()))
-        # A check waits for the device. On a CPU every set is checked, elsewhere the first of each layer.
-        if views[0].keys.is_cpu or not self._checked.issuperset(layers):
-            self._check(layers, views, selections)
-        self._sets.update(zip(layers, selections))
-        for layer in [layer for layer in self._compact if method.source_layer(layer) in layers]:
-            del self._compact[layer]
-        for selection in selections:
-            for row, tokens in enumerate(selection.metadata_tokens or []):
-                self.reads[row] += tokens * self._limited[row]
-
-    def _check(self, layers: list[int], views: list[View], selections: list[Selection]) -> None:
-        """Raise `SelectionError` unless the sets of `layers` keep the contract."""
-        method, began, where = self._method, self._mark(), f"layer {layers[0]}"
-        try:
-            for layer, view, selection in zip(layers, views, selections, strict=True):
-                where = f"layer {layer}"
-                selection.check(view, limited=method.uses_budget and not method.across_layers)
-            if method.across_layers:
-                where = f"layers {layers[0]} to {layers[-1]}"
-                check_average(selections, self._budgets)
-        except SelectionError as error:
-            raise SelectionError(f"{type(method).__name__} selected {error} ({where})") from None
-        self._checked.update(layers)
-        self.check_spans.append((began, self._mark()))
-
-    def _count(self, compact: CompactPrefix | None) -> None:
-        for row, length in enumerate(self._cache.lengths):
-            self.dense_reads[row] += length
-            if compact is None or not self._limited[row]:
-                self.reads[row] += length
-            else:
-                self.reads[row] += compact.reads[row]
-                self.sparse_rows[row] |= compact.fewest[row] < length
+    @property
+    def _layers(self) -> range:
+        return range(self._request.num_layers)

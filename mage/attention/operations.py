@@ -9,9 +9,12 @@ depends on how long a prefix is, so that a forward can be captured once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 
@@ -22,10 +25,22 @@ class Lengths:
     host: list[int]
     device: Tensor
 
+    @classmethod
+    def of(cls, host: Sequence[int], device: torch.device) -> Lengths:
+        """Bring `host` to the device."""
+        return cls(list(host), torch.tensor(host, dtype=torch.int32, device=device))
+
     @property
     def widest(self) -> int:
         """Entries of the longest row."""
         return max(self.host)
+
+    @cached_property
+    def mask(self) -> Tensor | None:
+        """Which of the first `widest` entries are valid, bool `[batch, 1, 1, widest]`; None when all of them are."""
+        if min(self.host) == self.widest:
+            return None
+        return (torch.arange(self.widest, device=self.device.device) < self.device[:, None])[:, None, None]
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,27 @@ class Operations(ABC):
         """Attend to a compact buffer and to the block. `keys`, `values` `[batch, heads, n, d]`, with `heads` the KV
         heads, or the query heads where each has a set of its own. `counts` int32 `[batch, heads]`: the first so many
         entries are valid (None: all). Returns `[batch, kv_heads, rows, d]` in the dtype of the queries."""
+
+    @abstractmethod
+    def prefix(
+        self,
+        q: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        lengths: Lengths,
+        scale: float,
+        out: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Attend to the prefix alone. Returns the float32 output `[batch, kv_heads, rows, d]`, normalised, and the
+        log-sum-exp `[batch, kv_heads, rows]`, written to `out` where given; zeros and minus infinity where there is no
+        key."""
+
+    @abstractmethod
+    def in_block(
+        self, q: Tensor, k: Tensor, v: Tensor, prefix: tuple[Tensor, Tensor], scale: float, causal: bool
+    ) -> Tensor:
+        """Attend to the block alone, and merge that with what the operation `prefix` gave, for these queries or others.
+        Returns `[batch, kv_heads, rows, d]` in the dtype of the queries."""
 
     @abstractmethod
     def mass(

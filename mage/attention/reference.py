@@ -28,6 +28,12 @@ def ungroup_rows(x: Tensor, num_heads: int) -> Tensor:
     return x.reshape(batch, num_heads, kv_heads * rows // num_heads, head_dim)
 
 
+def causal_rows(rows: int, group: int, device: torch.device) -> Tensor:
+    """Return who sees whom in a causal block of `rows` positions, bool `[group * rows, rows]`, as `group_rows` stacks
+    the `group` query heads of a KV head."""
+    return torch.ones(rows, rows, dtype=torch.bool, device=device).tril().repeat(group, 1)
+
+
 def float32_product(a: Tensor, b: Tensor) -> Tensor:
     """Return `a @ b` in float32, `[batch, heads, n, m]` @ `[batch, heads, m, p]`, accumulated and kept in float32.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mage.attention.operations import Lengths
 from mage.models.config import BodyConfig
 
 
@@ -20,48 +21,58 @@ class KVCache:
         # Zeros, not empty: a masked entry still enters a product with weight 0, and 0 * NaN would be NaN.
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
-        self.lengths = [0] * batch
+        self.valid = Lengths.of([0] * batch, device)
+        self._rows = torch.arange(batch, device=device)[:, None]
+        self._positions = torch.zeros((batch, 0), dtype=torch.long, device=device)
+        self._placed: Lengths | None = None  # where the positions were last told for
 
     @property
-    def width(self) -> int:
-        """The longest row: how many entries a view must hold."""
-        return max(self.lengths)
+    def lengths(self) -> list[int]:
+        """Valid entries of each row."""
+        return self.valid.host
 
     @property
     def nbytes(self) -> int:
         """Bytes held by keys and values."""
         return self.keys.nbytes + self.values.nbytes
 
-    def view(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Return keys and values `[batch, kv_heads, width, head_dim]` of a layer, without a copy."""
-        return self.keys[layer, :, :, : self.width], self.values[layer, :, :, : self.width]
+    def entries(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Return keys and values `[batch, kv_heads, capacity, head_dim]` of a layer, without a copy."""
+        return self.keys[layer], self.values[layer]
 
-    def mask(self) -> Tensor | None:
-        """Return which entries of the view are valid, `[batch, 1, 1, width]`; None when all rows are equally long."""
-        if min(self.lengths) == self.width:
-            return None
-        lengths = torch.tensor(self.lengths, device=self.keys.device)
-        return (torch.arange(self.width, device=self.keys.device) < lengths[:, None])[:, None, None]
+    def positions(self, entries: int) -> Tensor:
+        """Return where the next `entries` of each row go, `[batch, entries]`: one tensor, written anew in its place
+        when the lengths have moved."""
+        if self._positions.shape[1] != entries:
+            self._positions, self._placed = self._rows.new_empty((len(self.lengths), entries)), None
+        if self._placed is not self.valid:
+            torch.add(self.valid.device[:, None], torch.arange(entries, device=self.keys.device), out=self._positions)
+            self._placed = self.valid
+        return self._positions
 
-    def write(
-        self, layer: int, keys: Tensor, values: Tensor, starts: list[int], rows: list[bool] | None = None
-    ) -> None:
-        """Write `[batch, kv_heads, entries, head_dim]` at `starts[row]` of the batch rows that `rows` names (None:
-        all). Lengths do not move: call `advance`."""
-        entries = keys.shape[2]
-        if len(set(starts)) == 1 and (rows is None or all(rows)):
-            self.keys[layer, :, :, starts[0] : starts[0] + entries] = keys
-            self.values[layer, :, :, starts[0] : starts[0] + entries] = values
-            return
-        for row, start in enumerate(starts):
-            if rows is None or rows[row]:
-                self.keys[layer, row, :, start : start + entries] = keys[row]
-                self.values[layer, row, :, start : start + entries] = values[row]
+    def write(self, layer: int, keys: Tensor, values: Tensor, start: int) -> None:
+        """Write `[batch, kv_heads, entries, head_dim]` at `start` of every row. Lengths do not move."""
+        end = start + keys.shape[2]
+        self.keys[layer, :, :, start:end] = keys
+        self.values[layer, :, :, start:end] = values
+
+    def append(self, layer: int, keys: Tensor, values: Tensor, rows: list[bool] | None = None) -> None:
+        """Write `[batch, kv_heads, entries, head_dim]` behind the valid entries of the batch rows that `rows` names
+        (None: all). Lengths do not move: call `advance`."""
+        place, chosen = self.positions(keys.shape[2]), self._rows
+        if rows is not None and not all(rows):
+            kept = [row for row, named in enumerate(rows) if named]
+            if not kept:
+                return
+            chosen = torch.tensor(kept, device=place.device)[:, None]
+            place, keys, values = place[kept], keys[kept], values[kept]
+        for cached, fresh in ((self.keys, keys), (self.values, values)):
+            cached[layer].transpose(1, 2)[chosen, place] = fresh.transpose(1, 2)
 
     def advance(self, rows: int) -> None:
         """Make `rows` more entries of every row valid."""
-        self.lengths = [length + rows for length in self.lengths]
+        self.valid = Lengths([length + rows for length in self.lengths], self.valid.device.add_(rows))
 
     def rewind(self, lengths: list[int]) -> None:
         """Forget everything beyond `lengths`: a prefix can be decoded from again."""
-        self.lengths = list(lengths)
+        self.valid = Lengths(list(lengths), self.valid.device.copy_(torch.tensor(lengths)))

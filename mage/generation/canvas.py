@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mage.models.diffusion import DiffusionSpec
+from mage.row_values import row_values
 
 DECIDED = ("", "exact", "sparse", "seed")  # by the number kept for each slot of a canvas
 
@@ -97,7 +98,7 @@ class Canvas:
 
     def decide(self, changed: Tensor, kinds: list[str]) -> None:
         """Note that a forward, of a kind for each row, decided the `changed` slots."""
-        by_row = torch.tensor([DECIDED.index(kind) for kind in kinds], device=changed.device)[:, None]
+        by_row = row_values([DECIDED.index(kind) for kind in kinds], changed.device)[:, None]
         self.decided = torch.where(changed, by_row, self.decided)
 
 

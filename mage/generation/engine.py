@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from mage.attention.block import BlockAttention, Observer
+from mage.attention.implementation import operations
 from mage.budget import Budget
 from mage.errors import UserError
+from mage.generation.captured import Graph, Recording
 from mage.generation.decoding import Decoding
 from mage.generation.prefill import Prefix, prefill, prefill_common
 from mage.generation.session import Generation, Session
@@ -22,9 +25,15 @@ class Engine:
 
     `prefill_chunk`: tokens per prefill forward, a multiple of the block size unless the prefill is causal (None: one
     pass). `shadow`: the method selects as planned while attention stays exact. `observer`: called with each layer's
-    view and attended set before each denoising attention (see `mage.generation.recall`).
+    view and attended set before each denoising attention (see `mage.generation.recall`). `attention`: what computes it,
+    `auto`, `torch` or `triton` (see `mage.attention.implementation`). `check_every`: denoising steps between two looks
+    at whether a block is done; steps behind its end change nothing and are counted. Policies that edit look at each.
+    `capture`: on a GPU, repeat forwards as CUDA graphs (see `mage.generation.captured`); not where experts are routed,
+    which asks the host, nor under a policy that edits. A generation does each kind of work once as it is and captures
+    it the next time: from its fourth block on all is repeated. `overlap`: choose MAGE's sets in the exact step that
+    plans them, on a second stream beside the feed-forward; a block that ends with that step has paid for nothing.
 
-    Raises `UserError` when the decoding policy cannot work with the model.
+    Raises `UserError` when the decoding policy cannot work with the model, or the device not with `attention`.
     """
 
     def __init__(
@@ -36,21 +45,40 @@ class Engine:
         prefill_chunk: int | None = None,
         shadow: bool = False,
         observer: Observer | None = None,
+        attention: str = "auto",
+        check_every: int = 1,
+        capture: bool = True,
+        overlap: bool = False,
     ) -> None:
+        if check_every < 1:
+            raise UserError(f"check_every={check_every} is out of range. Allowed: an integer >= 1.")
         decoding.check(model.spec)
+        self.operations = operations(attention, model.device)
         self.model, self.method, self.decoding = model, method, decoding
         self._prefill_chunk, self._shadow, self._observer = prefill_chunk, shadow, observer
+        self._check_every, self._overlap = check_every, overlap
+        graphs = capture and model.device.type == "cuda" and model.body.config.experts is None
+        self.recording: type[Recording] | None = Graph if graphs else None
 
     def prefill(self, prompts: list[list[int]], max_new_tokens: list[int], *, common: Prefix | None = None) -> Prefix:
         """Prefill `prompts`, one limit of new tokens each: whole blocks of them, all of them where that is causal.
 
         `common`: what `prefill_common` made of the first tokens of a single prompt.
         """
-        return prefill(self.model, prompts, max_new_tokens, chunk=self._prefill_chunk, common=common)
+        with self._device():
+            return prefill(
+                self.model,
+                prompts,
+                max_new_tokens,
+                chunk=self._prefill_chunk,
+                common=common,
+                operations=self.operations,
+            )
 
     def prefill_common(self, tokens: list[int]) -> Prefix:
         """Prefill what several prompts begin with. Needs a causal prefill."""
-        return prefill_common(self.model, tokens, chunk=self._prefill_chunk)
+        with self._device():
+            return prefill_common(self.model, tokens, chunk=self._prefill_chunk, operations=self.operations)
 
     @torch.inference_mode()
     def generate(
@@ -83,6 +111,30 @@ class Engine:
             example_ids=list(example_ids or [str(row) for row in range(batch)]),
             seed=seed,
         )
-        attention = BlockAttention(self.method, prefix.cache, request, shadow=self._shadow, observer=self._observer)
+        attention = BlockAttention(
+            self.method,
+            prefix.cache,
+            request,
+            shadow=self._shadow,
+            observer=self._observer,
+            operations=self.operations,
+            overlap=self._overlap,
+        )
         resolved = budget if self.method.uses_budget else None
-        return Session(self.model, self.decoding, attention, prefix, resolved, stop_ids).run()
+        session = Session(
+            self.model,
+            self.decoding,
+            attention,
+            prefix,
+            resolved,
+            stop_ids,
+            check_every=self._check_every,
+            recording=self.recording,
+        )
+        with self._device():
+            return session.run()
+
+    def _device(self) -> AbstractContextManager[object]:
+        """Kernels, events and graphs go to the current GPU, which need not be the model's."""
+        device = self.model.device
+        return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mage.attention.prefill import block_causal_attention
+from mage.attention.operations import Operations
+from mage.attention.torch_operations import TorchOperations
 from mage.errors import UserError
 from mage.generation.cache import KVCache
 from mage.generation.clock import Clock
@@ -50,11 +51,13 @@ def prefill(
     *,
     chunk: int | None = None,
     common: Prefix | None = None,
+    operations: Operations | None = None,
 ) -> Prefix:
     """Prefill a batch of prompts of any lengths, each at least one token.
 
     `chunk` is the number of tokens per forward, a multiple of the block size unless the prefill is causal (None: one
-    pass). Chunks give the same K, V as one pass. `common`: see `prefill_common`. Raises `UserError` for an empty
+    pass). Chunks give the same K, V as one pass. `common`: see `prefill_common`. `operations`: what computes attention
+    (None: plain torch). Raises `UserError` for an empty
     prompt, a bad chunk, or a prompt that leaves no room for the blocks of the answer, ValueError for a common part that
     one prompt does not begin with.
     """
@@ -62,11 +65,13 @@ def prefill(
     if common is not None and (len(prompts) > 1 or prompts[0][: common.lengths[0]] != common.prompts[0]):
         raise ValueError("a common part is continued to one prompt that begins with it")
     room = max(_room(model, len(p), new) for p, new in zip(prompts, max_new_tokens))
-    return _filled(model, prompts, max_new_tokens, room, chunk, common)
+    return _filled(model, prompts, max_new_tokens, room, chunk, common, operations)
 
 
 @torch.inference_mode()
-def prefill_common(model: LanguageModel, tokens: list[int], *, chunk: int | None = None) -> Prefix:
+def prefill_common(
+    model: LanguageModel, tokens: list[int], *, chunk: int | None = None, operations: Operations | None = None
+) -> Prefix:
     """Prefill what several prompts begin with, to be continued by `prefill`: without room for an answer.
 
     K and V of causal tokens do not depend on what follows, nor on the block size. One forward over a prompt and two
@@ -80,7 +85,7 @@ def prefill_common(model: LanguageModel, tokens: list[int], *, chunk: int | None
         raise UserError("the prompt is empty: a prompt needs at least one token.")
     if len(tokens) > model.max_positions:
         raise UserError(f"{len(tokens)} tokens do not fit the model's {model.max_positions} positions.")
-    return _filled(model, [tokens], [0], 0, chunk, None)
+    return _filled(model, [tokens], [0], 0, chunk, None, operations)
 
 
 def _filled(
@@ -90,9 +95,11 @@ def _filled(
     room: int,
     chunk: int | None,
     common: Prefix | None,
+    operations: Operations | None,
 ) -> Prefix:
     """Prefill, with `room` entries behind the longest prompt. A common part is copied."""
     unit, config = model.spec.prefill_unit, model.body.config
+    operations = operations or TorchOperations()
     clock = Clock(model.device)
     began = clock.mark()
     lengths = [len(prompt) // unit * unit for prompt in prompts]
@@ -118,16 +125,15 @@ def _filled(
         end = min(start + (chunk or width), width)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, start: int = start, end: int = end) -> Tensor:
-            cache.write(layer, k, v, [start] * batch)
+            cache.write(layer, k, v, start)
             for row, length in enumerate(lengths):
                 first = max(start, length - KEPT_QUERIES)
                 last = min(end, length)
                 if first < last:
                     offset = KEPT_QUERIES - length
                     windows[layer, row, :, offset + first : offset + last] = q[row, :, first - start : last - start]
-            return block_causal_attention(
-                q, cache.keys[layer, :, :, :end], cache.values[layer, :, :, :end], start, unit
-            )
+            keys, values = (cached[:, :, :end] for cached in cache.entries(layer))
+            return operations.prefill(q, keys, values, start, unit)
 
         positions = torch.arange(start, end, device=model.device).expand(batch, -1)
         hidden = model.body.hidden(tokens[:, start:end], positions, attend)

@@ -27,7 +27,7 @@ class RecallObserver:
             raise ValueError(
                 f"recall needs batch size 1 and one set per KV head, not sets of {tuple(indices.shape[:2])}"
             )
-        mass = view.mass()[0]  # [kv_heads, prefix]
+        mass = view.mass()[0, :, : view.lengths[0]]  # [kv_heads, prefix]
         chosen = indices[0]
         oracle = top_k(mass[None], view.budgets, view.lengths)[0]
         member = mass.new_zeros(mass.shape)

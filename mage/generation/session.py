@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +11,10 @@ from torch import Tensor
 from mage.attention.block import BlockAttention
 from mage.budget import Budget
 from mage.generation.canvas import DECIDED, Canvas, Stops
+from mage.generation.captured import Recorder, Recording
 from mage.generation.clock import Clock
 from mage.generation.decoding import Decoding
+from mage.generation.ledger import Ledger
 from mage.generation.prefill import Prefix
 from mage.generation.trace import BlockTrace, Trace
 from mage.models.checkpoint import LanguageModel
@@ -59,8 +60,11 @@ class Session:
         prefix: Prefix,
         budget: Budget | None,
         stop_ids: Sequence[Sequence[int]] | None = None,
+        check_every: int = 1,
+        recording: type[Recording] | None = None,
     ) -> None:
-        """`stop_ids[row]`: ids that end a row's answer beside the model's own, except as its first token."""
+        """`stop_ids[row]`: ids that end a row's answer beside the model's own, except as its first token.
+        `check_every`: see `Engine`. `recording`: how forwards are recorded (None: not at all)."""
         self._model, self._decoding, self._attention = model, decoding, attention
         self._prefix, self._budget = prefix, budget
         self._cache = prefix.cache
@@ -71,6 +75,12 @@ class Session:
         self._stops = Stops(model.spec.stop_ids, own_stops, model.device)
         # A forward that sees final tokens writes what a commit would, unless the commit sees them causally.
         self._may_settle = decoding.settles and not model.spec.causal
+        # Only a policy that fills changes nothing when it is asked for a step too many.
+        self._check_every = 1 if decoding.settles else check_every
+        # A policy that edits has the host say which rows a forward writes.
+        self._recorder = Recorder(None if decoding.settles else recording)
+        shape = (len(self._limits), model.spec.block_size)
+        self._tokens = torch.zeros(shape, dtype=torch.long, device=model.device)  # what every forward reads
         budgets = [None if budget is None else budget.resolve(length) for length in prefix.lengths]
         shared = prefix.seconds / len(budgets)
         self._results = [Generation([], None, Trace([], shared, tokens)) for tokens in budgets]
@@ -82,15 +92,19 @@ class Session:
         block = 0
         while True:
             block += 1
+            self._ledger = Ledger(self._clock)
             canvas = self._open(block, seed_logits)
-            for row, result in enumerate(self._results):
-                if not self._done[row]:
-                    result.trace.blocks.append(BlockTrace())
+            traces = [None if done else BlockTrace() for done in self._done]
+            for result, trace in zip(self._results, traces):
+                if trace is not None:
+                    result.trace.blocks.append(trace)
             denoised = self._denoise(canvas, block)
             self._close(canvas)
+            if not all(self._done):
+                seed_logits = self._commit(canvas, block, denoised)
+            self._ledger.settle(traces)
             if all(self._done):
                 return self._results
-            seed_logits = self._commit(canvas, block, denoised)
 
     def _open(self, block: int, seed_logits: Tensor) -> Canvas:
         """Lay out the next block."""
@@ -104,38 +118,39 @@ class Session:
         writing = self._decoding.open(canvas)
         step, settled = 0, [False] * len(self._done)
         last: Tensor | None = None
-        while any(active := (needed := writing.active()).tolist()):
-            step += 1
-            began = self._clock.mark()
-            # What a finished row has written stays: it runs on for the others' sake, alone it would end here.
-            logits = self._forward(canvas, Forward(block, step), keep=active if self._may_settle else None)
-            seen = canvas.tokens
-            if self._may_settle:
-                now = logits[:, -1]
-                last = now if last is None else torch.where(needed.to(now.device)[:, None], now, last)
-            if self._model.spec.alignment == "shifted":
-                # Slot 0 is frozen: what stands there now is not its own and is never read.
-                logits = torch.cat((logits[:, :1], logits[:, :-1]), dim=1)
-            changed = writing.step(logits)
-            kinds = ["sparse" if sparse else "exact" for sparse in self._attention.sparse_rows]
-            canvas.decide(changed, kinds)
-            self._account(active, kinds, began)
-            if self._may_settle:
-                final = (seen == canvas.tokens).all(-1).tolist()
-                for row, kind in enumerate(kinds):
-                    if active[row]:
-                        settled[row] = kind == "exact" and final[row]
+        while any(active := (needed := writing.active()).tolist()):  # the one wait for the device within a block
+            for _ in range(self._check_every):
+                step += 1
+                began = self._clock.mark()
+                # What a finished row has written stays: it runs on for the others' sake, alone it would end here.
+                logits = self._forward(canvas, Forward(block, step), keep=active if self._may_settle else None)
+                seen = canvas.tokens
+                if self._may_settle:
+                    now = logits[:, -1]
+                    last = now if last is None else torch.where(needed.to(now.device)[:, None], now, last)
+                if self._model.spec.alignment == "shifted":
+                    # Slot 0 is frozen: what stands there now is not its own and is never read.
+                    logits = torch.cat((logits[:, :1], logits[:, :-1]), dim=1)
+                changed = writing.step(logits)
+                kinds = ["sparse" if sparse else "exact" for sparse in self._attention.sparse_rows]
+                canvas.decide(changed, kinds)
+                self._ledger.book(began, self._attention, active, kinds)
+                if self._may_settle:
+                    final = (seen == canvas.tokens).all(-1).tolist()
+                    for row, kind in enumerate(kinds):
+                        if active[row]:
+                            settled[row] = kind == "exact" and final[row]
         return Denoised(step, last, settled)
 
     def _close(self, canvas: Canvas) -> None:
         """Move a finished block's tokens to the answers, up to a stop token or the row's limit."""
-        tokens, prompt = canvas.tokens.tolist(), canvas.prompt.sum(-1).tolist()
-        decided, stops = canvas.decided.tolist(), canvas.stopped().tolist()
+        told = torch.stack((canvas.tokens, canvas.decided, canvas.stopped(), canvas.prompt)).tolist()  # one wait
+        tokens, decided, stops, prompt = told
         for row, result in enumerate(self._results):
             if self._done[row]:
                 continue
             room = self._limits[row] - self._cache.lengths[row]
-            for slot in range(prompt[row], min(room, len(tokens[row]))):
+            for slot in range(sum(prompt[row]), min(room, len(tokens[row]))):
                 result.trace.blocks[-1].tokens_decided[DECIDED[decided[row][slot]]] += 1
                 if stops[row][slot]:
                     result.stop_token = tokens[row][slot]
@@ -155,7 +170,7 @@ class Session:
             began = self._clock.mark()
             unsettled = [not kept for kept in settled]
             committed = self._forward(canvas, Forward(block, denoised.steps + 1, commit=True), keep=unsettled)[:, -1]
-            self._account(waiting, ["commit"] * len(waiting), began)
+            self._ledger.book(began, self._attention, waiting, ["commit"] * len(waiting))
             if logits is None or all(unsettled):
                 logits = committed
             else:
@@ -172,30 +187,31 @@ class Session:
         """
         lengths = self._cache.lengths
         budgets = lengths if self._budget is None else [self._budget.resolve(length) for length in lengths]
-        starts = torch.tensor(lengths, device=canvas.tokens.device)[:, None]
-        positions = starts + torch.arange(canvas.tokens.shape[1], device=canvas.tokens.device)
+        self._tokens.copy_(canvas.tokens)
+        positions = self._cache.positions(self._tokens.shape[1])
         causal = forward.commit and self._model.spec.causal
-        self._attention.begin(forward, budgets, canvas.prompt, self._clock.mark, causal=causal, rows=keep)
+        self._attention.begin(
+            forward,
+            budgets,
+            canvas.prompt,
+            self._clock.mark,
+            causal=causal,
+            rows=keep,
+            repeat=self._recorder.choose,
+        )
 
         def attend_and_keep(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            self._cache.write(layer, k, v, lengths, keep)
+            self._cache.append(layer, k, v, keep)
             return self._attention(layer, q, k, v)
 
         attend = self._attention if keep is None or forward.commit else attend_and_keep
         body = self._model.body if forward.commit else self._model.block_body
-        return body.logits(body.hidden(canvas.tokens, positions, attend))
 
-    def _account(self, active: list[bool], kinds: list[str], began: Any) -> None:
-        """Book one forward, of a kind for each row, on the rows that needed it."""
-        seconds = self._clock.seconds(began, self._clock.mark())
-        seconds -= sum(self._clock.seconds(*span) for span in self._attention.check_spans)
-        selection = sum(self._clock.seconds(*span) for span in self._attention.selection_spans)
-        rows = sum(active)
-        for row, result in enumerate(self._results):
-            if active[row]:
-                trace = result.trace.blocks[-1]
-                trace.forwards[kinds[row]] += 1
-                trace.seconds[kinds[row]] += (seconds - selection) / rows
-                trace.seconds["selection"] += selection / rows
-                trace.reads += self._attention.reads[row]
-                trace.dense_reads += self._attention.dense_reads[row]
+        def run() -> Tensor:
+            logits = body.logits(body.hidden(self._tokens, positions, attend))
+            self._attention.join()
+            return logits
+
+        logits = self._recorder.forward(self._attention, run)
+        self._attention.end()
+        return logits

@@ -26,7 +26,8 @@ class PositionTables:
 
     def queries(self, q: Tensor) -> Tensor:
         """Rotate and scale query heads `[batch, heads, rows, head_dim]`."""
-        rotated = rotate(q, self.cos, self.sin)
+        # Attention stacks the heads that share a KV head, which then takes no copy.
+        rotated = rotate(q, self.cos, self.sin, torch.contiguous_format)
         return rotated if self.query_scale is None else rotated * self.query_scale
 
     def keys(self, k: Tensor) -> Tensor:
@@ -58,12 +59,13 @@ def rotary_frequencies(config: BodyConfig, device: torch.device) -> Tensor:
     return frequencies if config.yarn is None else _stretched(frequencies, config.yarn, width, config.rope_theta)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, memory_format: torch.memory_format = torch.preserve_format) -> Tensor:
     """Rotate heads `x` `[batch, heads, rows, head_dim]` by tables `[batch, 1, rows, pairs]`.
 
-    The first `pairs` dimensions turn with the next `pairs`; dimensions behind them stay as they are.
+    The first `pairs` dimensions turn with the next `pairs`; dimensions behind them stay as they are. `memory_format`:
+    of what is returned.
     """
-    out: Tensor = _Rotation.apply(x, cos, sin)
+    out: Tensor = _Rotation.apply(x, cos, sin, memory_format)
     return out
 
 
@@ -93,20 +95,20 @@ class _Rotation(torch.autograd.Function):
     """The rotation and its gradient, which is the rotation back: half the memory traffic of what autograd derives."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, memory_format: torch.memory_format) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return _rotated(x, cos, sin, 1)
+        return _rotated(x, cos, sin, 1, memory_format)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         cos, sin = ctx.saved_tensors
-        return _rotated(grad, cos, sin, -1), None, None
+        return _rotated(grad, cos, sin, -1, torch.preserve_format), None, None, None
 
 
-def _rotated(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor, direction: int, memory_format: torch.memory_format) -> Tensor:
     pairs = cos.shape[-1]
     first, second = x[..., :pairs], x[..., pairs : 2 * pairs]
-    out = torch.empty_like(x)
+    out = torch.empty_like(x, memory_format=memory_format)
     torch.mul(first, cos, out=out[..., :pairs]).addcmul_(second, sin, value=-direction)
     torch.mul(second, cos, out=out[..., pairs : 2 * pairs]).addcmul_(first, sin, value=direction)
     if 2 * pairs < x.shape[-1]:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mage.attention.operations import Lengths
 from mage.attention.prefill import block_causal_attention
 from mage.attention.reference import group_rows, ungroup_rows
 from mage.models.transformer import Transformer
@@ -18,24 +19,15 @@ class CleanPrefix:
 
     def __init__(self, keys: list[Tensor], values: list[Tensor], lengths: list[int]) -> None:
         self.keys, self.values, self.lengths = keys, values, lengths
+        self.valid = Lengths.of(lengths, keys[0].device)
 
-    def view(self, layer: int) -> tuple[Tensor, Tensor]:
+    def entries(self, layer: int) -> tuple[Tensor, Tensor]:
         """Return keys and values of a layer. Where no gradient is recorded they have none: what is kept of them, for a
         selection that is made later, stays free of it."""
         keys, values = self.keys[layer], self.values[layer]
         return (keys, values) if torch.is_grad_enabled() else (keys.detach(), values.detach())
 
-    def mask(self) -> Tensor | None:
-        """Return which entries count, `[n, 1, 1, width]`; None when all do."""
-        width, device = self.keys[0].shape[2], self.keys[0].device
-        if min(self.lengths) == width:
-            return None
-        lengths = torch.tensor(self.lengths, device=device)
-        return (torch.arange(width, device=device) < lengths[:, None])[:, None, None]
-
-    def write(
-        self, layer: int, keys: Tensor, values: Tensor, starts: list[int], rows: list[bool] | None = None
-    ) -> None:
+    def append(self, layer: int, keys: Tensor, values: Tensor, rows: list[bool] | None = None) -> None:
         """Raise: training commits nothing."""
         raise RuntimeError("the clean prefix of a training step is not written to")
 

@@ -82,8 +82,9 @@ class Needles:
             return _about_several(rng, rng.sample(same, min(len(same), rng.choice((2, 2, 3, 4)))), self._settled)
         everything: list[Secret | Fact] = [*self._secrets, *self._facts]
         asked = rng.choice(everything)
-        about = _about_fact if isinstance(asked, Fact) else _about_secret
-        return about(rng, asked, self._settled)
+        if isinstance(asked, Fact):
+            return _about_fact(rng, asked, self._settled)
+        return _about_secret(rng, asked, self._settled)
 
     def branch(self, rng: Random, frame: Frame, gap: str) -> Branch:
         """A question with its answer as a branch."""

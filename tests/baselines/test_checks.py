@@ -12,7 +12,9 @@ from baselines.oracle import Oracle
 from baselines.quest import Quest
 from baselines.sparse_d import SparseD
 from baselines.tidal_decode import TidalDecode
-from mage.attention.block import BlockAttention, CompactPrefix
+from mage.attention.block import BlockAttention
+from mage.attention.compact import CompactPrefix
+from mage.attention.torch_operations import TorchOperations
 from mage.mage import Mage
 from mage.method import Method, Selection, SelectionError
 from mage.models.checkpoint import LanguageModel
@@ -75,8 +77,8 @@ def test_selecting_and_gathering_wait_for_no_device(method: Method, lengths: lis
     view.lengths = lengths
     fields = ("queries", "keys", "block_keys", "prompt_rows")
     seen = replace(view, state={}, **{name: getattr(view, name).to("meta") for name in fields})
-    compact = CompactPrefix.gather(seen.keys, seen.keys, method.select(seen))
-    ours = CompactPrefix.gather(view.keys, view.keys, method.select(view))
+    compact = CompactPrefix.gather(TorchOperations(), seen.keys, seen.keys, method.select(seen))
+    ours = CompactPrefix.gather(TorchOperations(), view.keys, view.keys, method.select(view))
     assert compact.reads == ours.reads and compact.fewest == ours.fewest
-    assert (compact.mask is None) == bool((ours.indices >= 0).all())
+    assert (compact.counts is None) == bool((ours.indices >= 0).all())
     assert compact.reads == [float((ours.indices[row] >= 0).sum()) / view.num_kv_heads for row in range(2)]

@@ -122,6 +122,7 @@ def test_a_method_may_choose_its_own_size(model: LanguageModel) -> None:
         (torch.zeros(4, dtype=torch.long), "an index twice"),
         (torch.tensor([0, 72]), r"outside the prefix of \[72\]"),
         (torch.tensor([-2, 3]), "outside the prefix"),
+        (torch.tensor([3, -1, 5]), "an index behind the end of its set"),
         (torch.zeros(1, 1, 1, 1, dtype=torch.long), "indices of shape"),
     ],
 )

@@ -49,6 +49,7 @@ class Body:
             q = torch.randn(self.batch, self.kv_heads * self.group, self.rows, HEAD_DIM) * 2
             k, v = torch.randn(2, self.batch, self.kv_heads, self.rows, HEAD_DIM)
             layers.append(Layer(q, k, v, self.attention(layer, q, k, v)))
+        self.attention.end()
         return layers
 
     def top(self, layer: int, of: Layer, b: int, h: int) -> list[int]:
@@ -60,7 +61,7 @@ class Body:
 
     def check(self, layer: int, of: Layer, source: Layer | None) -> None:
         """`of` must attend to the top-k of `source`, or to everything, and to its block."""
-        keys, values = self.prefix.view(layer)
+        keys, values = self.prefix.entries(layer)
         for b in range(self.batch):
             for h in range(self.kv_heads):
                 chosen = list(range(PREFIX)) if source is None else self.top(SOURCES[layer], source, b, h)

@@ -5,27 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mage.attention.operations import Lengths
+
 
 class RandomPrefix:
     """Random keys and values `[layers, batch, kv_heads, prefix, d]`; `lengths[row]` of them are valid."""
 
     def __init__(self, lengths: list[int], kv_heads: int, head_dim: int, layers: int = 1) -> None:
         self.lengths, self.width = lengths, max(lengths)
+        self.valid = Lengths.of(lengths, torch.device("cpu"))
         torch.manual_seed(3)
         self.keys, self.values = torch.randn(2, layers, len(lengths), kv_heads, self.width, head_dim)
         self.written: list[Tensor] = []
 
-    def view(self, layer: int) -> tuple[Tensor, Tensor]:
+    def entries(self, layer: int) -> tuple[Tensor, Tensor]:
         return self.keys[layer], self.values[layer]
 
-    def mask(self) -> Tensor | None:
-        if min(self.lengths) == self.width:
-            return None
-        return (torch.arange(self.width) < torch.tensor(self.lengths)[:, None])[:, None, None]
-
-    def write(
-        self, layer: int, keys: Tensor, values: Tensor, starts: list[int], rows: list[bool] | None = None
-    ) -> None:
+    def append(self, layer: int, keys: Tensor, values: Tensor, rows: list[bool] | None = None) -> None:
         self.written.append(keys)
 
 

@@ -44,7 +44,7 @@ def attend(prefix: RandomPrefix, method: Method, budget: int, *, causal: bool) -
 
 def by_the_book(prefix: RandomPrefix, of: Attended, seen: Callable[[int], int]) -> Tensor:
     """One row at a time: row r sees its prefix and the first `seen(r)` positions of the block."""
-    out, (keys, values) = torch.zeros_like(of.q), prefix.view(0)
+    out, (keys, values) = torch.zeros_like(of.q), prefix.entries(0)
     for b, length in enumerate(prefix.lengths):
         for h in range(HEADS):
             g = h // GROUP

@@ -47,6 +47,7 @@ def cell(checkpoint: Path, *overrides: str) -> Cell:
         "model.dtype=bfloat16",
         "model.stop_ids=[2,0]",
         "model.device=cuda",
+        "attention=triton",
     ],
 )
 def test_what_can_change_a_result_changes_the_identity(override: str, tiny_checkpoint: Path) -> None:
@@ -66,6 +67,7 @@ def test_what_can_change_a_result_changes_the_identity(override: str, tiny_check
         "runner.prefix_cache_gib=0",
         "model.threads=2",
         "model.threads=null",
+        "attention=torch",
     ],
 )
 def test_what_cannot_change_a_result_does_not(override: str, tiny_checkpoint: Path) -> None:
@@ -184,3 +186,14 @@ def test_options_that_came_later_leave_the_identity_of_earlier_cells(tiny_checkp
     now = cell(tiny_checkpoint)
     before = {**now.config, "runner": {k: v for k, v in now.config["runner"].items() if k != "likelihood"}}
     assert "likelihood" in now.config["runner"] and read_cell(before).identity == now.identity
+    before = {k: v for k, v in now.config.items() if k != "attention"}
+    assert "attention" in now.config and read_cell(before).identity == now.identity
+
+
+def test_the_implementation_that_runs_is_part_of_it(tiny_checkpoint: Path) -> None:
+    """On a GPU auto is triton, and what was computed there before there was a choice was computed by torch."""
+    found = {choice: cell(tiny_checkpoint, "model.device=cuda", f"attention={choice}") for choice in ("auto", "torch")}
+    assert [found[choice].attention for choice in ("auto", "torch")] == ["triton", "torch"]
+    before = {k: v for k, v in found["auto"].config.items() if k != "attention"}
+    assert found["auto"].identity == read_cell(before).identity != found["torch"].identity
+    assert found["auto"].prefix_key != found["torch"].prefix_key

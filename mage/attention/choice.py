@@ -1,0 +1,50 @@
+"""The choice of all sets that wait, as a piece of work that can be recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mage.attention.forward_pass import Pass, Signature
+from mage.attention.sets import Aftermath, Sets
+from mage.method import Method
+
+
+class Choice:
+    """Chooses and gathers, before a forward that attends to them, the sets planned in an earlier one.
+
+    It is called for the forward `now`. Where one of the same `signature` is repeated without its code, `replayed`
+    stands in for that.
+    """
+
+    now: Pass
+
+    def __init__(self, method: Method, sets: Sets, layers: Sequence[int], *, static: bool) -> None:
+        """`layers`: those that attend to sets. `static`: operations read lengths on the device alone."""
+        self._method, self._sets, self._layers = method, sets, layers
+        self._steady = static and method.steady
+
+    def __call__(self) -> None:
+        self._sets.choose(self.now)
+        for layer in self._layers:
+            self._sets.needed_by(layer, self.now)
+
+    @property
+    def signature(self) -> Signature | None:
+        """What it works on; None where the host takes part in it."""
+        now = self.now
+        if not self._steady or not now.uniform or not self._sets.waiting:
+            return None
+        return Signature("choice", (self._sets.waiting, self._sets.places(attended=False), tuple(now.budgets)))
+
+    @property
+    def aftermath(self) -> Aftermath:
+        """What it left on the host."""
+        return self._sets.left_to(self._layers)
+
+    def replayed(self, aftermath: Aftermath) -> None:
+        """Take it as done."""
+        self._sets.chosen(aftermath, self.now)
+
+    def silence(self) -> None:
+        """Take no times in it."""
+        self._sets.silence()

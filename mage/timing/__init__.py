@@ -1,0 +1,1 @@
+"""What hardware allows, what a forward costs, and how both are measured."""

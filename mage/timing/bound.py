@@ -1,0 +1,80 @@
+"""What bytes and operations allow: the least seconds of the forwards that a round ran, and so the most a method can
+win."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mage.timing.counts import Shape, forward_parts, least_seconds, selection_part
+from mage.timing.roofs import Roofs
+from mage.timing.side import Side
+
+if TYPE_CHECKING:
+    from mage.method import Method
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Least seconds at the roofs: of one `exact`, `sparse` or `commit` forward, of the `selection` of a block where it
+    is no part of every sparse step, and of a whole `block`. None: no such forward ran."""
+
+    exact: float | None
+    selection: float | None
+    sparse: float | None
+    commit: float | None
+    block: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a method reads the prefix. `dense_layers`: attend to all of it. `budget`: entries that the other layers
+    attend to (None: the method has none). `selects_each_step`: choosing is part of every sparse step. `scores_all`: a
+    set is chosen from the score of every key. `exact_commit`: commits attend to the whole prefix."""
+
+    dense_layers: int
+    budget: int | None
+    selects_each_step: bool
+    scores_all: bool
+    exact_commit: bool
+
+    @classmethod
+    def of(cls, method: Method, budget: int | None, layers: int, block_size: int) -> Reading:
+        """Ask a method for its plans in a body of `layers` layers: of the steps of a block, and of a commit."""
+        from mage.view import Forward  # brings torch, which a reader of records need not wait for
+
+        method = method.for_model(layers, block_size)
+        plans = [method.plan(Forward(1, step)) for step in range(1, max(block_size, 2) + 1)]
+        return cls(
+            dense_layers=method.dense_layers,
+            budget=budget if method.uses_budget else None,
+            selects_each_step=all(plan.select for plan in plans[-2:]),
+            scores_all=any(plan.select == "after" for plan in plans),
+            exact_commit=method.plan(Forward(1, block_size, commit=True)).exact,
+        )
+
+
+def bound_of(shape: Shape, roofs: Roofs, reading: Reading, side: Side, prefix: float) -> Bound:
+    """Return the bound of what `side` ran over `prefix` entries, the mean of its blocks.
+
+    Entries read are those that the forwards counted; how many of them a sparse step attends to, the budget says.
+    """
+    layers, forwards = shape.body.num_layers, side.forwards
+    sparse_commits = 0.0 if reading.exact_commit else forwards["commit"]
+    steps = forwards["sparse"] + sparse_commits
+    exact = least_seconds(forward_parts(shape, layers * prefix), roofs)
+    sparse = selection = None
+    if steps:
+        read = max(0.0, side.reads - layers * prefix * (side.total_forwards - steps))
+        kept = prefix if reading.budget is None else min(reading.budget, prefix)
+        attended = min(read / steps, reading.dense_layers * prefix + (layers - reading.dense_layers) * kept)
+        if reading.selects_each_step:
+            sparse = least_seconds(forward_parts(shape, attended, read / steps), roofs)
+        else:
+            chosen = selection_part(shape, read - steps * attended, scored=reading.scores_all)
+            sparse, selection = least_seconds(forward_parts(shape, attended), roofs), least_seconds([chosen], roofs)
+    commit = exact if sparse is None or reading.exact_commit else sparse
+    each = {"exact": exact, "sparse": sparse or 0.0, "commit": commit}
+    block = (selection or 0.0) + sum(forwards[kind] * seconds for kind, seconds in each.items())
+    ran: dict[str, Any] = {kind: each[kind] if forwards[kind] else None for kind in each}
+    return Bound(**ran, selection=selection, block=block)

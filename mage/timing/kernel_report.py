@@ -1,0 +1,95 @@
+"""The timings of kernels on several shapes: told line by line, summed up, and as a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from mage.attention.operations import Operations
+from mage.timing.kernel_cases import KERNELS
+from mage.timing.kernel_shape import KernelShape
+from mage.timing.kernel_suite import KernelTiming, check_kernels, time_kernels
+from mage.timing.roofs import Roofs, measure_roofs
+
+
+@dataclass(frozen=True)
+class KernelReport:
+    """What `report_kernels` found. `implementation`: the name of our operations. `too_large`: shapes, as context x
+    batch, that the device has no memory for."""
+
+    implementation: str
+    dtype: torch.dtype
+    roofs: Roofs
+    timings: list[KernelTiming]
+    too_large: list[str]
+
+    @property
+    def wrong(self) -> list[str]:
+        """Kernels of ours that failed or computed something else, by name and shape."""
+        ours = [t for t in self.timings if t.implementation == self.implementation]
+        return [_name(t) for t in ours if t.failure is not None or not t.is_right(self.dtype)]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every kernel of ours was timed on every shape and is right."""
+        return not self.wrong and not self.too_large
+
+    def summary(self) -> dict[str, Any]:
+        """Return the shares of the nearer roof by name and shape, and what went wrong."""
+        shares = {_name(t): round(t.share, 4) for t in self.timings if t.share is not None}
+        return {"attention": self.implementation, "share": shares, "wrong": self.wrong, "too_large": self.too_large}
+
+    def record(self) -> dict[str, Any]:
+        """Return everything, for JSON."""
+        return {
+            "roofs": asdict(self.roofs),
+            "timings": [asdict(timing) for timing in self.timings],
+            "wrong": self.wrong,
+            "too_large": self.too_large,
+        }
+
+
+def report_kernels(
+    shapes: Sequence[KernelShape],
+    ours: Operations,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    kernels: Collection[str] = tuple(KERNELS),
+    runs: int = 20,
+    say: Callable[[str], None] = print,
+) -> KernelReport:
+    """Measure the roofs of `device`, then time `kernels` on each shape, and `say` each timing. Raises `UserError` for
+    the name of a kernel that there is not."""
+    check_kernels(kernels)
+    roofs = measure_roofs(device, dtype)
+    say(f"roofs: {roofs.bytes_per_second / 1e9:.0f} GB/s, {roofs.flops_per_second / 1e12:.3g} TFLOP/s")
+    timings, too_large = [], []
+    for shape in shapes:
+        try:
+            for timing in time_kernels(shape, ours, roofs, device, dtype, kernels=kernels, runs=runs):
+                say(_line(timing))
+                timings.append(timing)
+        except torch.OutOfMemoryError:
+            too_large.append(f"{shape.context}x{shape.batch}")
+            say(f"context {shape.context} batch {shape.batch}: out of memory")
+    return KernelReport(ours.name, dtype, roofs, timings, too_large)
+
+
+def _name(timing: KernelTiming) -> str:
+    return f"{timing.kernel}/{timing.implementation}/{timing.context}x{timing.batch}"
+
+
+def _line(timing: KernelTiming) -> str:
+    """A timing for a person."""
+    head = f"{timing.kernel:16} {timing.implementation:18} context {timing.context:7} batch {timing.batch:3}"
+    if timing.seconds is None or timing.spread is None or timing.share is None:
+        return f"{head}  {timing.failure}"
+    error = "" if timing.relative_error is None else f"  error {timing.relative_error:.1e}"
+    return (
+        f"{head}  {timing.seconds * 1e6:10.1f} us +- {timing.spread * 1e6:8.1f}  {timing.gb_per_second:8.1f} GB/s"
+        f"  {timing.tflops_per_second:8.3f} TFLOP/s  {timing.share:6.1%} of {timing.roof}{error}"
+    )

@@ -1,0 +1,46 @@
+"""Choices of conf/model read without Hydra: for machines that have little more than torch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mage.errors import UserError, unknown_choice
+
+FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
+
+def read_choice(folder: Path, name: str) -> dict[str, Any]:
+    """Return the choice `name` of a group of the config: its file over those that its defaults list, as Hydra puts them
+    together. Raises `UserError` for one that does not exist, and for defaults other than names and `_self_`."""
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown_choice(folder.name, name, sorted(p.stem for p in folder.glob("[!_]*.yaml")))
+    own = _numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
+    listed = own.pop("defaults", [])
+    if any(not isinstance(base, str) for base in listed) or (listed and listed[-1] != "_self_"):
+        raise UserError(f"{path}: defaults={listed}. Allowed: names of the same folder, and _self_ at the end.")
+    found: dict[str, Any] = {}
+    for base in listed[:-1]:
+        found = _over(read_choice(folder, base), found)
+    return _over(own, found)
+
+
+def _over(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in own.items():
+        below = merged.get(key)
+        merged[key] = _over(value, below) if isinstance(value, dict) and isinstance(below, dict) else value
+    return merged
+
+
+def _numbers(value: Any) -> Any:
+    """1e-6 is a number to Hydra, and a text to YAML 1.1, which wants a dot in it."""
+    if isinstance(value, dict):
+        return {key: _numbers(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_numbers(below) for below in value]
+    return float(value) if isinstance(value, str) and FLOAT.fullmatch(value) else value

@@ -1,0 +1,108 @@
+"""runner=kernels: how fast each kernel of attention is at the shapes of a model, and how near to its roof."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mage.errors import UserError
+from runners.settings import ModelSettings, read_settings
+
+if TYPE_CHECKING:
+    from mage.models.config import BodyConfig
+
+TOLD = ("name", "model", "runner", "budget", "attention")  # what of the config decides a timing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernels:
+    """Times the kernels that `attention=` names, with those of others beside them, on every pair of `contexts` and
+    `batches`, for the body, block size and dtype of the model and the budget of the config.
+
+    No weights are needed: where the model's section holds a body, nothing is fetched. `page_size`: of Quest's bounds.
+    `kernels`: some, by name; empty: all. `runs` of each, fewer where they take long.
+    """
+
+    contexts: tuple[int, ...]
+    batches: tuple[int, ...]
+    page_size: int = 16
+    kernels: tuple[str, ...] = ()
+    runs: int = 20
+
+    def __post_init__(self) -> None:
+        several = {"contexts": self.contexts, "batches": self.batches}
+        for name, values in several.items():
+            if not values or min(values) < 1:
+                raise UserError(f"runner.{name}={list(values)} is out of range. Allowed: a list of integers from 1 up.")
+        for name, value in {"page_size": self.page_size, "runs": self.runs}.items():
+            if value < 1:
+                raise UserError(f"runner.{name}={value} is out of range. Allowed: integers from 1 up.")
+
+    def run(self, config: Mapping[str, Any]) -> int:
+        """Print a line for each timing and one line of JSON at the end; write all to a file of the config's folder.
+
+        Raises `UserError`. Returns the exit status: 1 where a kernel of ours failed or computed something else.
+        """
+        settings, budget = read_settings(config)
+        model = settings.model
+
+        import torch
+
+        from mage.attention.implementation import operations
+        from mage.models.checkpoint import DTYPES
+        from mage.timing.kernel_cases import KERNELS
+        from mage.timing.kernel_report import report_kernels
+        from mage.timing.kernel_shape import KernelShape
+        from mage.timing.kernel_suite import check_kernels
+        from runners.environment import facts, now
+        from runners.feasibility import check_machine
+
+        chosen, started = self.kernels or tuple(KERNELS), now()
+        check_kernels(chosen)
+        check_machine(model)
+        device, dtype = torch.device(model.device), DTYPES[model.dtype]
+        ours, body = operations(settings.attention, device), _body(model)
+        if model.threads is not None:
+            torch.set_num_threads(model.threads)
+        shapes = [
+            KernelShape(
+                body=body,
+                block_size=model.block_size,
+                context=context,
+                batch=batch,
+                budget=budget,
+                page_size=self.page_size,
+            )
+            for context in self.contexts
+            for batch in self.batches
+        ]
+        report = report_kernels(shapes, ours, device, dtype, kernels=chosen, runs=self.runs)
+        path = Path(settings.output_dir) / settings.name / f"kernels_{model.name}_{ours.name}_{model.dtype}.json"
+        told = {
+            "runner": "kernels",
+            "config": {name: config[name] for name in TOLD},
+            "environment": {**facts(device, started), "attention": ours.name},
+        }
+        _write(path, told | report.record())
+        print(json.dumps({"runner": "kernels", "model": model.name, "record": str(path), **report.summary()}))
+        return 0 if report.is_good else 1
+
+
+def _body(model: ModelSettings) -> BodyConfig:
+    """The numbers of the model's body: from its section of the config, else from its checkpoint."""
+    from mage.models.families.registry import body_config
+    from runners.checkpoint import inspect
+
+    return body_config(model.body) if model.body else inspect(model).config
+
+
+def _write(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a file that is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

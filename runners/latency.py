@@ -1,0 +1,189 @@
+"""runner=latency: how fast a method is, against what, and how close to what the hardware allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from pydantic import BaseModel
+
+from baselines.dense import Dense
+from baselines.oracle import Oracle
+from mage.errors import UserError
+from runners.latency_result import LatencyResult
+from runners.runner import CellRunner
+
+if TYPE_CHECKING:
+    from mage.generation.engine import Engine
+    from mage.generation.prefill import Prefix
+    from mage.method import Method
+    from mage.models.checkpoint import LanguageModel
+    from mage.models.config import BodyConfig
+    from mage.models.diffusion import DiffusionSpec
+    from mage.timing.workload import Workload
+    from runners.cell import Cell
+    from runners.workbench import Workbench
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency(CellRunner):
+    """Seconds a block under a method, beside dense ones, with the engine that also scores.
+
+    `batch` rows of `context` random tokens are prefilled for real, in passes of `prefill_chunk` tokens (None: one).
+    Stop tokens are switched off, so that every block does all of its work. After a warm-up, `rounds` rounds alternate
+    dense and the method over `blocks` blocks each, every one with its commit. Method dense is timed against itself: how
+    far its ratio is from 1 says how far to trust the others. `check_every`, `capture`, `overlap`: see `Engine`, on both
+    sides; the blocks in which forwards become graphs do not count.
+
+    A cell is computed as a whole: its rounds belong to one process, one prefix and one measurement of the roofs.
+    """
+
+    row_type: ClassVar[type[BaseModel]] = LatencyResult
+    unused: ClassVar[tuple[str, ...]] = ("task", "examples")
+    json_line: ClassVar[bool] = True
+    headline: ClassVar[str] = "speedup"
+    columns: ClassVar[dict[str, str]] = {
+        "dense_block_seconds": "dense s",
+        "block_seconds": "block s",
+        "speedup": "speed-up",
+        "bound_speedup": "bound",
+        "bound_share": "of bound",
+        "sparse_step_speedup": "sparse step",
+        "sparse_step_over_empty": "over empty",
+        "first_step_over_dense": "first step",
+    }
+
+    context: int = 4096
+    batch: int = 1
+    blocks: int = 1
+    rounds: int = 7
+    prefill_chunk: int | None = None
+    check_every: int = 1
+    capture: bool = True
+    overlap: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("context", "batch", "blocks", "rounds", "check_every"):
+            if (value := getattr(self, name)) < 1:
+                raise UserError(f"runner.{name}={value} is out of range. Allowed: an integer >= 1.")
+
+    @property
+    def group_size(self) -> int:
+        return self.rounds
+
+    @property
+    def subject(self) -> str:
+        return f"context {self.context} batch {self.batch}"
+
+    def refusal(self, method: Method) -> str | None:
+        if isinstance(method, Oracle):
+            return "it looks at every key in every step to choose, saves no time and is not timed"
+        return None
+
+    def check(self, spec: DiffusionSpec, body: BodyConfig) -> None:
+        """See CellRunner."""
+        unit, size = spec.prefill_unit, spec.block_size
+        for name, value in (("context", self.context), ("prefill_chunk", self.prefill_chunk)):
+            if value is not None and (value < unit or value % unit):
+                allowed = "an integer >= 1" if unit == 1 else f"a multiple of model.block_size={unit}"
+                raise UserError(f"runner.{name}={value} is not allowed. Allowed: {allowed}.")
+        needed = self._positions(size)
+        if needed > body.max_positions:
+            more = "" if body.yarn else "; model.yarn stretches them"
+            raise UserError(
+                f"runner.context={self.context}: with the blocks behind it it takes {needed} positions, the model has "
+                f"{body.max_positions}. Allowed: at most {body.max_positions - needed + self.context}{more}."
+            )
+
+    def _positions(self, block_size: int) -> int:
+        """Return how many positions a contest may take, on whichever device."""
+        from mage.timing.workload import Workload, warm_blocks_of
+
+        work = Workload(context=self.context, blocks=self.blocks, warm_blocks=warm_blocks_of(captured=True))
+        return work.positions(block_size)
+
+    def questions(self, cell: Cell, bench: Workbench) -> list[tuple[str, int]]:
+        """See CellRunner: the rounds, by number."""
+        return [(_name(number), number) for number in range(self.rounds)]
+
+    def compute(self, cell: Cell, bench: Workbench, questions: Sequence[int]) -> list[BaseModel]:
+        from mage.timing.latency import measure  # brings torch, which a refused config need not wait for
+        from mage.timing.roofs import measure_roofs
+        from mage.timing.workload import Workload, is_captured, warm_blocks_of, without_stops
+
+        model = without_stops(bench.model(cell))
+        dense, method = (self._engine(cell, model, each) for each in (Dense(), cell.method))
+        work = Workload(
+            context=self.context,
+            batch=self.batch,
+            blocks=self.blocks,
+            warm_blocks=warm_blocks_of(is_captured(method)),
+            seed=cell.settings.seed,
+        )
+        roofs = measure_roofs(model.device, model.body.lm_head.weight.dtype)
+        prefix, peak = self._prefix(cell, bench, dense, work)
+        conditions, timed = measure(
+            dense,
+            method,
+            cell.budget,
+            prefix,
+            work,
+            roofs,
+            rounds=len(questions),
+            chunk=self.prefill_chunk,
+            prefill_peak_bytes=peak,
+        )
+        return [
+            LatencyResult(
+                id=_name(number),
+                round=one.round,
+                dense_bound=one.dense,
+                method_bound=one.method,
+                conditions=conditions,
+            )
+            for number, one in zip(questions, timed, strict=True)
+        ]
+
+    def _engine(self, cell: Cell, model: LanguageModel, method: Method) -> Engine:
+        from mage.generation.engine import Engine
+
+        return Engine(
+            model,
+            method,
+            cell.decoding,
+            prefill_chunk=self.prefill_chunk,
+            attention=cell.attention,
+            check_every=self.check_every,
+            capture=self.capture,
+            overlap=self.overlap,
+        )
+
+    def _prefix(self, cell: Cell, bench: Workbench, engine: Engine, work: Workload) -> tuple[Prefix, float | None]:
+        """Return the prefix, which cells of other methods share, and the peak memory of its prefill if that ran now."""
+        from mage.timing.memory import PeakMemory
+        from mage.timing.workload import prefilled
+
+        peaks: list[float] = []
+
+        def compute() -> Prefix:
+            memory = PeakMemory(engine.model.device)
+            prefix = prefilled(engine, work)
+            peaks.append(memory.read())
+            return prefix
+
+        prefix = bench.kept(cell, (work, self.prefill_chunk, engine.model.spec.block_size), compute)
+        return prefix, peaks[0] if peaks else None
+
+    def summarise(self, rows: Sequence[BaseModel]) -> dict[str, float]:
+        from mage.timing.rounds import Timed
+        from mage.timing.summary import metrics_of
+
+        results = cast("Sequence[LatencyResult]", rows)
+        timed = [Timed(row.round, row.dense_bound, row.method_bound) for row in results]
+        return metrics_of(results[0].conditions, timed)
+
+
+def _name(number: int) -> str:
+    return f"round-{number:03d}"

@@ -1,0 +1,112 @@
+"""A point of the speed matrix: what is timed, and the record that tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from baselines.quest import Quest
+from mage.generation.decoding import Static
+from mage.mage import Mage
+from mage.method import Method
+from mage.timing.rounds import Conditions, Timed
+from mage.timing.summary import metrics_of
+from runners.plain_record import PlainRecord
+from runners.random_model import RandomModel
+
+METHODS: dict[str, type[Method]] = {"mage": Mage, "quest": Quest}
+QUEST_CONTEXTS = 2  # the first ones: Quest is beside MAGE at few points
+
+
+@dataclass(frozen=True)
+class Point:
+    """A cell of the matrix of one model: a method on `context` prefix entries in each of `batch` rows."""
+
+    context: int
+    batch: int
+    method: str
+
+    @property
+    def subject(self) -> str:
+        """As runner=latency names it."""
+        return f"context {self.context} batch {self.batch}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a point ended; `metrics` and `rows` are empty where it failed."""
+
+    status: str
+    error: str | None
+    metrics: Mapping[str, float]
+    rows: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, conditions: Conditions, timed: Sequence[Timed]) -> Outcome:
+        """What a contest gave, its rows as `runners.latency_result.LatencyResult` has them."""
+        rows = [
+            {
+                "id": f"round-{number:03d}",
+                "round": asdict(one.round),
+                "dense_bound": asdict(one.dense),
+                "method_bound": asdict(one.method),
+                "conditions": asdict(conditions),
+            }
+            for number, one in enumerate(timed)
+        ]
+        return cls("done", None, metrics_of(conditions, timed), rows)
+
+
+def points(contexts: Sequence[int], batches: Sequence[int]) -> Iterator[Point]:
+    """Give the points of a model, in the order of their contexts; what shares a prefix stands together."""
+    for place, context in enumerate(contexts):
+        yield Point(context, batches[0], "mage")
+        if place < QUEST_CONTEXTS:
+            yield Point(context, batches[0], "quest")
+        for batch in batches[1:]:
+            yield Point(context, batch, "mage")
+
+
+def record_of(
+    loaded: RandomModel,
+    point: Point,
+    outcome: Outcome,
+    *,
+    budget: int,
+    attention: str,
+    environment: Mapping[str, Any],
+    runner: Mapping[str, Any],
+    placed: Mapping[str, str],
+) -> PlainRecord:
+    """Return the record of a point. `runner`: its options; `placed`: device and dtype of the model."""
+    labels = {
+        "model": loaded.name,
+        "method": point.method,
+        "budget": budget,
+        "task": point.subject,
+        "decoding": "static",
+        "question": "",
+        "seed": 0,
+        "runner": "latency",
+        "metric": "",
+    }
+    config = {
+        "model": {**loaded.choice, "weights": "random", **placed},
+        "method": {"name": point.method, **asdict(METHODS[point.method]())},
+        "decoding": {"name": "static", **asdict(Static())},
+        "budget": budget,
+        "seed": 0,
+        "attention": attention,
+        "runner": {"name": "latency", "context": point.context, "batch": point.batch, **runner},
+    }
+    return PlainRecord(
+        labels=labels,
+        config=config,
+        environment=environment,
+        model_hash=loaded.content_hash,
+        status=outcome.status,
+        error=outcome.error,
+        metrics=outcome.metrics,
+        rows=outcome.rows,
+    )

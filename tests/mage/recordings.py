@@ -1,0 +1,101 @@
+"""Recordings of work that show on a CPU what a graph would do, and operations that a graph could hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mage.attention import sets
+from mage.attention.operations import Attended, Lengths
+from mage.attention.sets import Aftermath
+from mage.attention.torch_operations import TorchOperations
+from mage.generation.captured import Call
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """All of the capacity, with a mask by what the device says."""
+
+    widest: int
+    mask: Tensor
+
+
+class StaticTorch(TorchOperations):
+    """Reads lengths on the device alone, as kernels do."""
+
+    static = True
+
+    def exact(self, q: Tensor, keys: Tensor, values: Tensor, lengths: Lengths, *rest: Any) -> Attended:
+        return super().exact(q, keys, values, self._on_device(keys, lengths), *rest)  # type: ignore[arg-type]
+
+    def mass(
+        self, q: Tensor, keys: Tensor, lengths: Lengths, lse: Tensor, scale: float, reduction: Literal["mean", "max"]
+    ) -> Tensor:
+        return super().mass(q, keys, self._on_device(keys, lengths), lse, scale, reduction)  # type: ignore[arg-type]
+
+    def _on_device(self, keys: Tensor, lengths: Lengths) -> OnDevice:
+        capacity = keys.shape[2]
+        return OnDevice(capacity, (torch.arange(capacity) < lengths.device[:, None])[:, None, None])
+
+
+class Counted(Call):
+    """Counts the pieces of work that were not done as they are."""
+
+    runs = 0
+
+    def run(self) -> Any:
+        Counted.runs += 1
+        return super().run()
+
+
+class Emulated(Counted):
+    """As a graph: work that is repeated writes to the tensors of the first time, and leaves nothing on the host."""
+
+    first: Aftermath | None = None
+    kinds: ClassVar[set[type]] = set()
+
+    def run(self) -> Any:
+        sets = self._subject._sets  # type: ignore[attr-defined]
+        names = ("_planned", "_pending", "_sets", "_compact")
+        before = {name: dict(getattr(sets, name)) for name in names} | {"reads": list(sets.reads)}
+        result = super().run()
+        left = self._subject.aftermath
+        if self.first is None:
+            self.first, self.result = left, result
+            return result
+        for layer, view in left.planned.items():
+            for name in ("queries", "block_keys", "lse_prefix", "lse_block"):
+                if (seen := getattr(view, name)) is not None:
+                    getattr(self.first.planned[layer], name).copy_(seen)
+        for layer, chosen in left.sets.items():
+            self.first.sets[layer].indices.copy_(chosen.indices)
+        for name, value in before.items():
+            setattr(sets, name, value)
+        self._subject.replayed(self.first)
+        Emulated.kinds.add(type(self._subject))
+        return None if result is None else self.result.copy_(result)
+
+
+class Alone(TorchDispatchMode):
+    """Fails where a value is read from the device, or a list brought to it: no graph can hold that."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.overloadpacket.__name__
+        assert name not in ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "lift_fresh"), name
+        return function(*args, **(kwargs or {}))
+
+
+class OnItsOwn(Emulated):
+    """Runs what is recorded with the host out of reach."""
+
+    def run(self) -> Any:
+        with Alone(), pytest.MonkeyPatch.context() as patch:
+            for name in ("tolist", "item"):
+                patch.setattr(torch.Tensor, name, None)
+            patch.setattr(sets, "check_sets", lambda *given: None)  # made once on a GPU, in a forward that runs as is
+            return super().run()

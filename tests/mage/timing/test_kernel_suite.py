@@ -1,0 +1,135 @@
+"""The kernel benchmark: what it counts, what it compares, and what it says of a kernel that is wrong or missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import fields
+
+import pytest
+import torch
+from torch import Tensor
+
+from mage.attention.kernels.mass import attention_mass
+from mage.attention.torch_operations import TorchOperations
+from mage.budget import Budget
+from mage.errors import UserError
+from mage.models.families.registry import body_config
+from mage.timing.kernel_cases import KERNELS
+from mage.timing.kernel_report import report_kernels
+from mage.timing.kernel_shape import KernelShape, Operands
+from mage.timing.kernel_suite import KernelTiming, check_kernels, time_kernels
+from mage.timing.roofs import Roofs
+from tests.conftest import CONFIG
+
+CPU = torch.device("cpu")
+ROOFS = Roofs(bytes_per_second=1e9, flops_per_second=1e10)
+
+
+def shape(batch: int = 1, budget: float = 16, context: int = 70) -> KernelShape:
+    return KernelShape(
+        body=body_config(CONFIG), block_size=8, context=context, batch=batch, budget=Budget(budget), page_size=16
+    )
+
+
+def timings(ours: TorchOperations, kernels: Collection[str] = tuple(KERNELS), batch: int = 1) -> list[KernelTiming]:
+    return list(time_kernels(shape(batch), ours, ROOFS, CPU, torch.float32, kernels=kernels, runs=3))
+
+
+def test_every_kernel_is_timed_and_right() -> None:
+    found = timings(TorchOperations())
+    assert {t.kernel for t in found} == set(KERNELS)
+    assert {t.implementation for t in found if t.kernel == "dense"} == {"torch", "torch SDPA"}
+    for t in found:
+        assert t.failure is None and t.runs == 3 and t.seconds is not None and t.seconds > 0
+        assert t.is_right(torch.float32) and t.share == pytest.approx(ROOFS.seconds(t.bytes, t.flops) / t.seconds)
+    compared = {(t.kernel, t.implementation) for t in found if t.relative_error is not None}
+    assert compared == {(t.kernel, t.implementation) for t in found} - {
+        ("top_k", "torch"),
+        ("prefill", "torch SDPA, causal"),
+    }
+
+
+def test_a_batch_is_compared_too_and_not_prefilled() -> None:
+    found = timings(TorchOperations(), batch=3)
+    assert {t.kernel for t in found} == set(KERNELS) - {"prefill"}
+    assert all(t.is_right(torch.float32) for t in found)
+
+
+def test_bytes_and_operations_are_counted() -> None:
+    # 2 KV heads of 16 channels, 2 query heads each, blocks of 8: 16 rows a KV head; float32.
+    counted = {t.kernel: (t.bytes, t.flops) for t in timings(TorchOperations())}
+    entry = 2 * 16 * 4
+    assert counted["dense"] == (2 * 78 * entry + 2 * 16 * entry, 4 * 2 * 16 * 78 * 16)
+    assert counted["mass"] == (70 * entry + 70 * 2 * 4 + 16 * entry, 2 * 2 * 16 * 70 * 16)
+    assert counted["sparse"] == (2 * 24 * entry + 2 * 16 * entry, 4 * 2 * 16 * 24 * 16)
+    assert counted["gather"] == (4 * 16 * entry + 16 * 2 * 8, 0)
+    # 64 tokens in 8 blocks, of 4 heads: every block sees itself and those before, 36 pairs of blocks.
+    assert counted["prefill"] == (2 * 64 * entry * 3, 4 * 4 * 16 * 36 * 64)
+
+
+def test_a_share_of_a_prefix_is_a_budget() -> None:
+    assert shape(budget=0.5).entries == 35
+    assert shape(budget=512).entries == 70
+
+
+def test_the_log_sum_exp_is_near_that_of_the_operands() -> None:
+    operands = Operands(shape(context=500), CPU, torch.float32)
+    attended = TorchOperations().exact(
+        operands.grouped, *operands.cache.entries(0), operands.cache.valid, *operands.block, operands.scale, False
+    )
+    assert (torch.logaddexp(attended.lse_prefix, attended.lse_block) - operands.lse).abs().mean() < 0.3
+
+
+class Wrong(TorchOperations):
+    """Operations that forget a row, give NaN, or do not come to an end."""
+
+    def mass(self, q: Tensor, *others: object) -> Tensor:  # type: ignore[override]
+        return super().mass(q.clone().fill_(0.0), *others)  # type: ignore[arg-type]
+
+    def sparse(self, q: Tensor, *others: object) -> Tensor:  # type: ignore[override]
+        return super().sparse(q, *others).fill_(math.nan)  # type: ignore[arg-type]
+
+    def gather(self, *operands: object) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        raise OSError("no kernel here\nand a page of the compiler's thoughts")
+
+
+def test_what_is_wrong_or_fails_is_told() -> None:
+    found = {t.kernel: t for t in timings(Wrong(), ("mass", "sparse", "gather", "page_bounds"))}
+    right = {name: t.is_right(torch.float32) for name, t in found.items()}
+    assert right == {"mass": False, "sparse": True, "gather": True, "page_bounds": True}
+    assert found["sparse"].failure == "what it computed is not finite" and found["sparse"].seconds is None
+    assert found["gather"].failure == "OSError: no kernel here" and found["gather"].seconds is None
+
+
+def test_a_shape_without_memory_is_left_out() -> None:
+    class Large(KernelShape):
+        @property
+        def rows(self) -> int:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    said: list[str] = []
+    large = Large(**{field.name: getattr(shape(), field.name) for field in fields(KernelShape)})
+    report = report_kernels(
+        [large, shape(context=64)], TorchOperations(), CPU, torch.float32, kernels=["mass"], say=said.append
+    )
+    assert report.too_large == ["70x1"] and not report.is_good and report.wrong == []
+    assert [t.context for t in report.timings] == [64]
+    assert list(report.summary()["share"]) == ["mass/torch/64x1"]
+    assert said[1] == "context 70 batch 1: out of memory" and said[2].startswith("mass")
+
+
+def test_an_unknown_kernel_is_refused() -> None:
+    with pytest.raises(UserError, match="kernel=masss is not known; did you mean mass"):
+        check_kernels(["masss"])
+
+
+def test_triton_is_timed_where_it_is_interpreted() -> None:
+    class Interpreted(TorchOperations):
+        name = "triton"
+
+        def mass(self, q, keys, lengths, lse, scale, reduction):  # type: ignore[no-untyped-def]
+            return attention_mass(q, keys, lengths.device, lse, scale, reduction, keys.shape[2])
+
+    (found,) = timings(Interpreted(), ["mass"])
+    assert found.implementation == "triton" and found.failure is None and found.is_right(torch.float32)

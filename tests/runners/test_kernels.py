@@ -1,0 +1,70 @@
+"""runner=kernels times kernels at the shapes of a model, writes them down and closes with a line of JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+from mage.attention.torch_operations import TorchOperations
+
+FAST = ["runner=kernels", "runner.contexts=[64,96]", "runner.runs=3", "runner.kernels=[mass,gather]", "budget=16"]
+
+
+def test_timings_are_written_and_summed_up(
+    run: Callable[..., int], tiny_checkpoint: Path, out: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*FAST, f"model.weights={tiny_checkpoint}", "runner.batches=[1,2]") == 0
+    lines = capfd.readouterr().out.splitlines()
+    last, record = json.loads(lines[-1]), json.loads((out / "kernels_tiny_torch_float32.json").read_text())
+    assert len(record["timings"]) == len(lines) - 2 == 2 * 2 * 2
+    assert last["record"].endswith("kernels_tiny_torch_float32.json") and last["wrong"] == []
+    shapes = {(t["kernel"], t["context"], t["batch"]) for t in record["timings"]}
+    assert shapes == {(k, n, b) for k in ("mass", "gather") for n in (64, 96) for b in (1, 2)}
+    assert record["environment"]["attention"] == "torch" and record["roofs"]["flops_per_second"] > 0
+    assert set(last["share"]) == {f"{k}/torch/{n}x{b}" for k, n, b in shapes}
+
+
+def test_a_body_in_the_config_needs_no_weights(run: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(*FAST, "model=fast_dllm_v2_1_5b", "model.device=cpu", "model.dtype=float32", "model.threads=1") == 0
+    # 2 KV heads of 128 channels, 4 bytes each: keys read once and a float written for each of 64 entries, and the
+    # queries of 6 heads, 32 positions each.
+    path = json.loads(capfd.readouterr().out.splitlines()[-1])["record"]
+    timing = json.loads(Path(path).read_text())["timings"][0]
+    assert timing["bytes"] == 64 * (2 * 128 * 4 + 4 * 2) + 6 * 32 * 2 * 128 * 4
+
+
+def test_a_wrong_kernel_is_told_and_fails_the_run(
+    run: Callable[..., int], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    right = TorchOperations.mass
+
+    def wrong(self: TorchOperations, q: Tensor, keys: Tensor, *others: object) -> Tensor:
+        return right(self, q, keys, *others) * (2.0 if keys.shape[2] > 96 else 1.0)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TorchOperations, "mass", wrong)  # of a whole cache of the longer context, not of its reference
+    assert run(*FAST, f"model.weights={tiny_checkpoint}") == 1
+    assert json.loads(capfd.readouterr().out.splitlines()[-1])["wrong"] == ["mass/torch/96x1"]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("runner.contexts=[]", "runner.contexts=[] is out of range"),
+        ("runner.batches=[0]", "runner.batches=[0] is out of range"),
+        ("runner.runs=0", "runner.runs=0 is out of range"),
+        ("runner.kernels=[gathr]", "kernel=gathr is not known; did you mean gather?"),
+        ("runner.contxts=[1]", "runner.contxts"),
+        ("model.device=cuda:99", "model.device=cuda:99"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line(
+    override: str, words: str, run: Callable[..., int], out: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("runner=kernels", override) == 2
+    printed = capfd.readouterr()
+    assert words in printed.err and len(printed.err.splitlines()) == 1 and printed.out == ""
+    assert not out.exists()
