@@ -26,16 +26,21 @@ class Plan:
 
     `exact`: attend to the whole prefix; otherwise to the selected entries. `select`: choose a new set `before`
     attending to it; `after` an exact attention whose log-sum-exp is reused, from what was seen then; or not at all.
+    `prefix`: what becomes of the prefix's part of attention: `keep` that of an exact one, or `reuse` what was kept last
+    in this block, in place of entries of the prefix; exact attention where nothing was.
     """
 
     exact: bool
     select: Literal["before", "after"] | None = None
+    prefix: Literal["keep", "reuse"] | None = None
 
 
 EXACT = Plan(exact=True)
 REUSE = Plan(exact=False)
 SELECT_BEFORE = Plan(exact=False, select="before")
 SELECT_AFTER = Plan(exact=True, select="after")
+KEEP_PREFIX = Plan(exact=True, prefix="keep")
+REUSE_PREFIX = Plan(exact=False, prefix="reuse")
 
 
 class SelectionError(RuntimeError):

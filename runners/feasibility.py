@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from baselines.dense import Dense
 from mage.budget import Budget
 from mage.errors import UserError, unknown_choice
 from mage.models.checkpoint import DTYPES, check_ids
@@ -67,12 +68,12 @@ def _check_block_size(spec: DiffusionSpec, positions: int) -> None:
 
 
 def _check_dense_layers(cell: Cell) -> None:
-    """A method that selects in no layer would be dense under its own name."""
+    """A method that is dense in every layer would be dense under its own name."""
     layers, dense = cell.checkpoint.config.num_layers, cell.method.dense_layers
-    if cell.method.uses_budget and dense >= layers:
+    if not isinstance(cell.method, Dense) and dense >= layers:
         raise UserError(
             f"dense_layers={dense}: model={cell.labels.model} has {layers} layers, so that method={cell.labels.method} "
-            f"would select in none. Allowed: 0 to {layers - 1}."
+            f"would be dense in all. Allowed: 0 to {layers - 1}."
         )
 
 

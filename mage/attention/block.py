@@ -10,7 +10,9 @@ from torch import Tensor
 
 from mage.attention.beside import Beside
 from mage.attention.choice import Choice
+from mage.attention.compact import CompactPrefix
 from mage.attention.forward_pass import Pass, PrefixStore, Signature
+from mage.attention.kept import KeptPart, KeptParts
 from mage.attention.operations import Operations
 from mage.attention.reference import causal_rows, group_rows, ungroup_rows
 from mage.attention.sets import Aftermath, Sets
@@ -55,6 +57,7 @@ class BlockAttention:
         self._overlaps = overlap and self._method.steady
         beside = Beside(request.windows.device) if self._overlaps else None
         self._sets = Sets(self._method, cache, self._operations, beside)
+        self._kept = KeptParts(self._operations)
         sparse = range(self._method.dense_layers, request.num_layers)
         self._follows = any(self._method.source_layer(layer) != layer for layer in sparse)
         self._choice = Choice(self._method, self._sets, sparse, static=self._operations.static)
@@ -79,7 +82,7 @@ class BlockAttention:
         valid = self._cache.valid
         # A row whose budget covers its prefix pays for no selection: alone in a batch it would not select.
         limited = [not self._method.uses_budget or budget < n for budget, n in zip(budgets, valid.host)]
-        plan = self._method.plan(forward) if any(limited) else EXACT
+        plan = self._kept.planned(forward, self._method.plan(forward) if any(limited) else EXACT)
         now = Pass(forward, plan, budgets, limited, valid, prompt_rows, causal, rows)
         self.now = replace(now, at_once=self._overlaps and plan.select == "after" and now.uniform)
         self._sets.begin(self.now, mark)
@@ -102,7 +105,7 @@ class BlockAttention:
     def end(self) -> None:
         """Count what the forward read, and choose the sets that are needed whether or not a step attends to them."""
         self._sets.end(self.now)
-        attended = [None if self._plan_of(layer).exact else self._sets.of(layer) for layer in self._layers]
+        attended = [self._attended(layer) for layer in self._layers]
         # Whether the commit, or another block, will attend to the sets of before: then every row needs them, however
         # early it is done.
         if self._method.lasting or self._method.plan(replace(self.now.forward, commit=True)) == REUSE:
@@ -129,7 +132,9 @@ class BlockAttention:
         if self._observer is not None and view is not None and not now.forward.commit:
             self._observer(view, None if compact is None else compact.indices)
         rows = group_rows(q, k.shape[1])
-        if compact is None or self._shadow:
+        if plan.prefix and not self._shadow:
+            out = self._kept.attend(layer, plan, rows, (keys, values, now.valid), (k, v), scale, now.causal)
+        elif compact is None or self._shadow:
             attended = self._operations.exact(rows, keys, values, now.valid, k, v, scale, now.causal)
             out = attended.out
             if plan.select == "after" and view is not None:
@@ -213,6 +218,13 @@ class BlockAttention:
             return EXACT
         follows = self.now.plan.select is not None and self._method.source_layer(layer) != layer
         return REUSE if follows else self.now.plan
+
+    def _attended(self, layer: int) -> CompactPrefix | KeptPart | None:
+        """Return what one layer attends to in place of the prefix, if anything."""
+        plan = self._plan_of(layer)
+        if plan.exact:
+            return None
+        return self._kept.of(layer) if plan.prefix else self._sets.of(layer)
 
     @property
     def _layers(self) -> range:

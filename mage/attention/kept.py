@@ -32,14 +32,10 @@ class KeptPart:
         """Entries of the prefix that are read, by batch row: none."""
         return [0] * self.part[0].shape[0]
 
-    @property
-    def place(self) -> tuple[int, ...]:
-        """The addresses of both."""
-        return tuple(tensor.data_ptr() for tensor in self.part)
-
 
 class KeptParts:
-    """The kept parts of one generation, by layer: buffers that are written over in each block."""
+    """The kept parts of one generation, by layer: buffers that are written over where they are, so that a captured
+    forward finds them."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
@@ -74,8 +70,3 @@ class KeptParts:
             part = self._operations.prefix(q, *prefix, scale, None if earlier is None else earlier.part)
             self._parts[layer] = earlier or KeptPart(part, prefix[0].itemsize)
         return self._operations.in_block(q, *block, self._parts[layer].part, scale, causal)
-
-    @property
-    def places(self) -> tuple[object, ...]:
-        """Where the buffers lie."""
-        return tuple((layer, self._parts[layer].place) for layer in sorted(self._parts))

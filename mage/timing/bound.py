@@ -30,13 +30,15 @@ class Bound:
 class Reading:
     """How a method reads the prefix. `dense_layers`: attend to all of it. `budget`: entries that the other layers
     attend to (None: the method has none). `selects_each_step`: choosing is part of every sparse step. `scores_all`: a
-    set is chosen from the score of every key. `exact_commit`: commits attend to the whole prefix."""
+    set is chosen from the score of every key. `exact_commit`: commits attend to the whole prefix. `reuses_prefix`: the
+    other layers of a sparse step read what an exact one gave, and attend to no entry."""
 
     dense_layers: int
     budget: int | None
     selects_each_step: bool
     scores_all: bool
     exact_commit: bool
+    reuses_prefix: bool
 
     @classmethod
     def of(cls, method: Method, budget: int | None, layers: int, block_size: int) -> Reading:
@@ -51,6 +53,7 @@ class Reading:
             selects_each_step=all(plan.select for plan in plans[-2:]),
             scores_all=any(plan.select == "after" for plan in plans),
             exact_commit=method.plan(Forward(1, block_size, commit=True)).exact,
+            reuses_prefix=any(plan.prefix == "reuse" for plan in plans),
         )
 
 
@@ -67,8 +70,9 @@ def bound_of(shape: Shape, roofs: Roofs, reading: Reading, side: Side, prefix: f
     if steps:
         read = max(0.0, side.reads - layers * prefix * (side.total_forwards - steps))
         kept = prefix if reading.budget is None else min(reading.budget, prefix)
+        kept = 0.0 if reading.reuses_prefix else kept
         attended = min(read / steps, reading.dense_layers * prefix + (layers - reading.dense_layers) * kept)
-        if reading.selects_each_step:
+        if reading.selects_each_step or reading.reuses_prefix:
             sparse = least_seconds(forward_parts(shape, attended, read / steps), roofs)
         else:
             chosen = selection_part(shape, read - steps * attended, scored=reading.scores_all)

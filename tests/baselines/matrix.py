@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from torch import Tensor
 
+from baselines.flash_block import FlashBlock
 from baselines.oracle import Oracle
 from baselines.quest import Quest
 from baselines.random import Random
@@ -51,8 +52,13 @@ METHODS: dict[str, Method] = {
     "oracle": Oracle(),
     "oracle-sparse-commit": Oracle(commit="sparse"),
     "random": Random(),
+    "flash_block": FlashBlock(),
+    "flash_block-refresh": FlashBlock(refresh_every=2),
+    "flash_block-sparse-commit": FlashBlock(commit="sparse"),
 }
+SELECTING = {name: method for name, method in METHODS.items() if method.uses_budget}
 matrix = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+selecting = pytest.mark.parametrize("method", SELECTING.values(), ids=SELECTING.keys())
 LENGTHS = [75, 64, 3, 50]  # a prompt tail, none, no prefix at all, shorter
 
 

@@ -25,11 +25,11 @@ from mage.mage_v1 import MageV1
 from mage.method import Method, Selection, SelectionError
 from mage.models.checkpoint import LanguageModel
 from mage.view import View
-from tests.baselines.matrix import LENGTHS, generate, matrix
+from tests.baselines.matrix import LENGTHS, generate, matrix, selecting
 from tests.conftest import prompt
 
 
-@matrix
+@selecting
 @pytest.mark.parametrize("budget", [4, 11, 0.5])
 def test_indices_are_valid_unique_and_within_the_budget(
     model: LanguageModel, method: Method, budget: int | float
@@ -62,7 +62,7 @@ def test_indices_are_valid_unique_and_within_the_budget(
     assert seen > 0, "the method never attended sparsely: the test shows nothing"
 
 
-@matrix
+@selecting
 def test_rows_within_the_budget_are_exactly_dense(model: LanguageModel, method: Method) -> None:
     """Two rows with a short prefix, in a batch with one that is really sparse."""
     dense = generate(model, Dense(), 1, LENGTHS)
@@ -161,7 +161,7 @@ def test_a_set_is_not_carried_into_the_next_block(model: LanguageModel) -> None:
     assert [block.reads for block in trace.blocks[:2]] == [3 * (length + length / 2 + 8) for length in (72, 80)]
 
 
-@matrix
+@selecting
 def test_dense_layers_attend_to_everything(model: LanguageModel, method: Method) -> None:
     sets: dict[int, list[Tensor | None]] = {}
 

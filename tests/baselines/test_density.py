@@ -33,6 +33,9 @@ READS = {
     "snapkv-query-head": 36 + 4 * 2 * 8,
     "streaming_llm": 4 * 8,
     "random": 4 * 8,
+    # Of 2 x 8 rows an output of 16 numbers and a log-sum-exp, where a token is 2 x 16 numbers of the same size.
+    "flash_block": 72 + 3 * 8.5,
+    "flash_block-refresh": 2 * (72 + 8.5),
 }
 # Layers that differ, summed: layer 1 is the correction layer, 2 reuses its set, and nothing reuses that of 0.
 READS_OF_THREE_LAYERS = {name: 3 * reads for name, reads in READS.items()} | {

@@ -33,6 +33,9 @@ class StaticTorch(TorchOperations):
     def exact(self, q: Tensor, keys: Tensor, values: Tensor, lengths: Lengths, *rest: Any) -> Attended:
         return super().exact(q, keys, values, self._on_device(keys, lengths), *rest)  # type: ignore[arg-type]
 
+    def prefix(self, q: Tensor, keys: Tensor, values: Tensor, lengths: Lengths, *rest: Any) -> tuple[Tensor, Tensor]:
+        return super().prefix(q, keys, values, self._on_device(keys, lengths), *rest)  # type: ignore[arg-type]
+
     def mass(
         self, q: Tensor, keys: Tensor, lengths: Lengths, lse: Tensor, scale: float, reduction: Literal["mean", "max"]
     ) -> Tensor:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from baselines.dense import Dense
+from baselines.flash_block import FlashBlock
 from baselines.quest import Quest
 from baselines.snapkv import SnapKV
 from baselines.streaming_llm import StreamingLLM
@@ -35,6 +36,8 @@ METHODS: dict[str, Method] = {
     "tidal_decode": TidalDecode(dense_layers=0),
     "snapkv": SnapKV(window=8),
     "streaming_llm": StreamingLLM(),
+    "flash_block": FlashBlock(dense_layers=1, refresh_every=3),
+    "flash_block-sparse-commit": FlashBlock(commit="sparse"),
 }
 methods = pytest.mark.parametrize("name", METHODS)
 DECODINGS = {"static": Static(tokens_per_step=2), "threshold": Threshold(threshold=0.3)}
@@ -72,7 +75,7 @@ def test_recorded_forwards_change_nothing(
         assert Emulated.kinds == {BlockAttention, Choice}, "sets are chosen in a recording of their own"
 
 
-@pytest.mark.parametrize("name", ["dense", "mage"])
+@pytest.mark.parametrize("name", ["dense", "mage", "flash_block"])
 def test_a_recording_serves_all_blocks_where_the_device_knows_the_lengths(model: LanguageModel, name: str) -> None:
     made: list[Call] = []
 
@@ -86,7 +89,8 @@ def test_a_recording_serves_all_blocks_where_the_device_knows_the_lengths(model:
     engine.operations, engine.recording = StaticTorch(), Kept
     (result,) = written(engine, [75], new=40)
     assert len(result.trace.blocks) > 4
-    assert len(made) == {"dense": 2, "mage": 3}[name]  # a commit, and exact steps with and without a selection after
+    # a commit, and exact steps with and without a selection after, or steps that keep and that reuse
+    assert len(made) == {"dense": 2, "mage": 3, "flash_block": 3}[name]
 
 
 @pytest.mark.parametrize("more", [{}, {"refresh_every": 2}, {"commit": "sparse"}, {"reduction": "max"}], ids=str)

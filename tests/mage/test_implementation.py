@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from baselines.dense import Dense
+from baselines.flash_block import FlashBlock
 from baselines.quest import Quest
 from mage.attention import implementation
 from mage.attention.block import BlockAttention
@@ -37,7 +38,9 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
 
 
 @pytest.mark.parametrize(
-    "method", [Dense(), Mage(dense_layers=1), Quest(dense_layers=1, page_size=4)], ids=["dense", "mage", "quest"]
+    "method",
+    [Dense(), Mage(dense_layers=1), Quest(dense_layers=1, page_size=4), FlashBlock(dense_layers=1, commit="sparse")],
+    ids=["dense", "mage", "quest", "flash_block"],
 )
 def test_triton_writes_the_tokens_that_torch_writes(small_model: LanguageModel, method: Method) -> None:
     def written(attention: str) -> list[Generation]:

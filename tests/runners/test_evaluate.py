@@ -92,3 +92,11 @@ def test_likelihood_needs_a_causal_prefix(
     assert run("method=dense", "runner.likelihood=true") == 2
     assert capsys.readouterr().err.startswith("runner.likelihood=true: the model's prefix is not causal")
     assert not out.exists()
+
+
+def test_a_method_that_keeps_the_prefix_has_one_cell_for_all_budgets(run: Callable[..., int], out: Path) -> None:
+    assert run("-m", "method=flash_block", "budget=8,16") == 0
+    found = records(out)
+    assert set(found) == {"dense-all", "flash_block-all"}
+    metrics, dense = (found[f"{name}-all"].metrics for name in ("flash_block", "dense"))
+    assert metrics["density"] < dense["density"] == 1.0 and metrics["sparse_token_share"] > 0.0

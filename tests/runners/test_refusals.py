@@ -108,11 +108,20 @@ def test_one_bad_value_in_a_sweep_refuses_all(run: Callable[..., int], out: Path
     assert not out.parent.exists()
 
 
+def test_a_method_without_a_budget_is_not_dense_under_its_own_name(
+    run: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("method=flash_block", "dense_layers=3") == 2
+    assert "method=flash_block would be dense in all. Allowed: 0 to 2." in capfd.readouterr().err
+
+
 def test_a_method_without_a_set_per_kv_head_has_no_recall(
     run: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("-m", "method=mage,dense", "runner=recall") == 2
-    assert "method=dense: runner=recall" in capfd.readouterr().err
+    for method in ("dense", "flash_block"):
+        assert run("-m", f"method=mage,{method}", "runner=recall") == 2
+        told = capfd.readouterr().err
+        assert f"method={method}: runner=recall" in told and len(told.splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])

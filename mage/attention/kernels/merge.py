@@ -36,7 +36,7 @@ def merge_kernel(
     DIM: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """One program merges the splits of one row, by their log-sum-exp in powers of two, and the block's part if BLOCK."""
+    """One program merges the splits of one row, by their log-sum-exp in powers of two; BLOCK: and the block's part."""
     row, flat = tl.program_id(0), tl.program_id(1).to(tl.int64)
     length = capacity if lengths is None else tl.load(lengths + flat // heads * stride_lb + flat % heads * stride_lh)
     part = part_of(length, splits, N)

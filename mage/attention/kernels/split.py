@@ -172,7 +172,7 @@ def attend_in_splits(
     Writes both log-sum-exp to `lse`, and the output to `out`, where given."""
     check_rows(q=q, keys=keys, values=values)
     k, v = block or (None, None)
-    own_strides = (0,) * 6
+    own_strides: tuple[int, ...] = (0,) * 6
     if k is not None and v is not None:
         check_rows(k=k, v=v)
         own_strides = (*k.stride()[:3], *v.stride()[:3])

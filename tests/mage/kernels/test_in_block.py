@@ -65,7 +65,9 @@ def test_is_the_attention_of_the_reference(
 
 
 def test_what_is_kept_goes_where_it_shall(device: str) -> None:
-    p = BlockProblem.random(torch.float32, device, kv_heads=2, group=1, block=4, dim=16, lengths=[[40, 40]], capacity=40)
+    p = BlockProblem.random(
+        torch.float32, device, kv_heads=2, group=1, block=4, dim=16, lengths=[[40, 40]], capacity=40
+    )
     place = torch.empty(p.q.shape, device=device), torch.empty(p.q.shape[:3], device=device)
     given = prefix_attention(p.q, p.keys, p.values, p.lengths[:, 0], p.scale, place)
     fresh = prefix_attention(p.q, p.keys, p.values, p.lengths[:, 0], p.scale)
@@ -94,9 +96,7 @@ def test_tiles_of_an_h200() -> None:
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_compiles(capability: int, rows: int, block: int, dim: int) -> None:
     tile = in_block_tile(rows, block, dim, 2, gpu(capability))
-    check_compiles(
-        in_block_kernel, capability, tile, CAUSAL=block == 64, M=tile.rows, N=tile.keys, DIM=dim, WIDTH=dim
-    )
+    check_compiles(in_block_kernel, capability, tile, CAUSAL=block == 64, M=tile.rows, N=tile.keys, DIM=dim, WIDTH=dim)
 
 
 @pytest.mark.parametrize(("rows", "dim"), [(224, 128), (64, 128), (224, 64)])

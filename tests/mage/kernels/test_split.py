@@ -153,7 +153,9 @@ def test_parts_compile(capability: int, rows: int, dim: int) -> None:
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_merge_compiles(capability: int, block: bool) -> None:
     none = {} if block else {"lse_block": None}
-    check_compiles(merge_kernel, capability, Tile(1, 128, 4, 2), **none, BLOCK=block, N=128, SPLITS=64, DIM=128, WIDTH=128)
+    check_compiles(
+        merge_kernel, capability, Tile(1, 128, 4, 2), **none, BLOCK=block, N=128, SPLITS=64, DIM=128, WIDTH=128
+    )
 
 
 def test_compiles_for_strides_of_one_and_without_lengths() -> None:

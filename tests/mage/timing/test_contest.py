@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from baselines.dense import Dense
+from baselines.flash_block import FlashBlock
 from baselines.quest import Quest
 from mage.budget import Budget
 from mage.generation.decoding import Decoding, Static, Threshold
@@ -108,6 +109,17 @@ def test_bound_of_quest_has_its_bounds_of_pages_in_every_step(model: LanguageMod
     assert bound.exact is bound.selection is None
     assert bound.sparse == pytest.approx(seconds(model, attended, attended + 2 * CONTEXT / 4))
     assert bound.block == pytest.approx(BLOCK * bound.sparse + seconds(model, LAYERS * CONTEXT))
+
+
+@pytest.mark.parametrize("commit", ["dense", "sparse"])
+def test_bound_of_flash_block_reads_what_is_kept_and_attends_to_nothing(model: LanguageModel, commit: str) -> None:
+    method = FlashBlock(dense_layers=1, commit=commit)  # type: ignore[arg-type]
+    _, bound = bounds(model, method, one_round(model, method, Static()))
+    kept = 2 * BLOCK * (16 + 1) / (2 * 16)  # 2 query heads a KV head, of 16 dimensions
+    exact, sparse = seconds(model, LAYERS * CONTEXT), seconds(model, CONTEXT, CONTEXT + 2 * kept)
+    assert (bound.exact, bound.sparse, bound.selection) == pytest.approx((exact, sparse, None))
+    assert bound.commit == pytest.approx(exact if commit == "dense" else sparse)
+    assert bound.block == pytest.approx(exact + (BLOCK - 1) * sparse + bound.commit)
 
 
 def test_a_sparse_commit_is_bound_as_a_sparse_step(model: LanguageModel) -> None:
