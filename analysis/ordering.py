@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 METHODS = (
-    *("dense", "oracle", "mage", "mage_v1", "quest", "tidal_decode", "sparse_d"),
+    *("dense", "oracle", "mage", "mage_v1", "quest", "tidal_decode", "sparse_d", "flash_block"),
     *("snapkv_query", "snapkv", "streaming_llm", "random"),
 )
 

@@ -73,6 +73,7 @@ LOOKS = {
     "quest": Look("#0072B2", "s", SOLID),
     "tidal_decode": Look("#5E3C99", "p", SOLID),
     "sparse_d": Look("#01665E", "<", (0, (5, 1, 1, 1))),
+    "flash_block": Look("#B8860B", "h", (0, (2, 1))),
     "snapkv_query": Look("#56B4E9", "v", (0, (3, 1))),
     "snapkv": Look("#009E73", "^", SOLID),
     "streaming_llm": Look("#E69F00", "D", (0, (4, 1, 1, 1))),
