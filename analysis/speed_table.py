@@ -10,6 +10,9 @@ from analysis.ordering import budget_order, method_order
 from analysis.table import HOLE, Table
 
 KEY = ["model", "decoding", "context", "batch"]
+TOLD = (  # by the conditions of rounds
+    *("attention", "captured", "dense_captured", "dense_reference", "dense_absent", "block_size"),
+)
 
 
 def speed_points(results: Results) -> pd.DataFrame:
@@ -19,7 +22,7 @@ def speed_points(results: Results) -> pd.DataFrame:
     if cells.empty:
         return cells
     told = results.latency.set_index("cell") if len(results.latency) else pd.DataFrame()
-    shared = [c for c in ("attention", "captured", "dense_reference", "block_size") if c in told]
+    shared = [c for c in TOLD if c in told]
     points = cells.drop(columns=shared, errors="ignore").join(told[shared])
     runners = [record.config.get("runner", {}) for record in points.record]
     points["context"] = [int(runner.get("context", 0)) for runner in runners]
@@ -37,19 +40,51 @@ def speed_tables(points: pd.DataFrame) -> list[Table]:
     blocks = (
         "Time of a block, everything counted (exact step, selection, sparse steps, commit), dense and method in "
         "alternation: medians over rounds. Speed-up: dense over method, paired by round, with the 95 % interval of "
-        "its median. Bound: what bytes and operations allow at the bandwidth and matrix rate measured beside it; "
-        "of bound: the part of it that was reached. Over best: the speed-up over a dense engine with the fastest "
-        "attention found, which best dense names. Method dense is timed against itself. Forwards of a block, "
-        f"commit included; tokens a second of all rows; peak memory, weights included. {around}"
+        "its median; it need not be the ratio of the medians beside it. Milliseconds of different rows are of "
+        "different times and are not to be compared. Bound: what bytes and operations allow at the bandwidth and "
+        "matrix rate measured beside it. Over "
+        "best: the speed-up over a dense engine with the fastest attention found, which best dense names"
+        f"{_absent(points)}. Of roof: the least seconds of a block over those it took, of dense and of the method each "
+        "by itself. Method dense is timed against itself. Forwards of a block, commit included, as dense / method "
+        "where they differ: then the speed-up is of other decisions too, and the single steps tell what is faster; "
+        "tokens a second of all "
+        f"rows; peak memory, weights included.{_warm_up(points)} {around}"
     )
     steps = (
         "Single forwards, medians over rounds: a dense step; the method's exact step, the selection of a block, a "
-        "sparse step (with its selection where a method selects in each), a commit, a dense step without a prefix. "
-        "Faster: dense step over sparse step, beside its bound. Over empty: sparse step over the step without a "
-        "prefix. First step: exact step and selection over a dense step. Matrix rate: the part of it that the "
-        f"prefill reached. {around}"
+        "sparse step (with its selection where a method selects in each), a commit, and empty, a dense step "
+        f"{_entries(points)}. A selection inside a captured forward, or beside one, has no time of its own. Faster: "
+        "dense step over sparse step, beside its bound. Over empty: sparse step over the empty one. First step: exact "
+        "step and selection over a dense step. Prefill: of the rows that were computed; where they are fewer than the "
+        "batch, as named, the others hold copies. Matrix rate: the part of it that the prefill reached. "
+        f"{around}"
     )
     return [_table("speed", blocks, points, _block_row), _table("speed-steps", steps, points, _step_row)]
+
+
+def _absent(points: pd.DataFrame) -> str:
+    """Implementations that were not timed, each with its first reason."""
+    reasons: dict[str, str] = {}
+    for absent in points.get("dense_absent", pd.Series(dtype=object)):
+        reasons = (absent if isinstance(absent, dict) else {}) | reasons
+    listed = "; ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items()))
+    return f" (not timed everywhere: {listed})" if listed else ""
+
+
+def _warm_up(points: pd.DataFrame) -> str:
+    if "warm_blocks" not in points or not (points.warm_blocks > 0).any():
+        return ""
+    return (
+        f" The first {_range(points.warm_blocks[points.warm_blocks > 0])} blocks of each generation, in which its "
+        "forwards are recorded as graphs, do not count: each generation pays for them anew, dense and method; what "
+        "they took together is the warm-up in the table of steps. Captured on the clock: recordings slowed blocks that "
+        "count."
+    )
+
+
+def _entries(points: pd.DataFrame) -> str:
+    known = points.get("empty_step_entries", pd.Series(dtype=float)).dropna()
+    return f"on {_range(known)} entries, those of the blocks that warm up" if (known > 0).any() else "without a prefix"
 
 
 def _roofs(points: pd.DataFrame) -> str:
@@ -67,10 +102,14 @@ def _range(values: pd.Series) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+WARM_UP = ("dense warm-up ms", "warm-up ms")
+
+
 def _table(name: str, caption: str, points: pd.DataFrame, row: object) -> Table:
     assert callable(row)
-    cells = [{**_head(point), **row(point)} for _, point in points.iterrows()]
-    return Table(name, caption, pd.DataFrame(cells), points.drop(columns=["record"]))
+    cells = pd.DataFrame([{**_head(point), **row(point)} for _, point in points.iterrows()])
+    unused = [column for column in WARM_UP if column in cells and (cells[column] == HOLE).all()]
+    return Table(name, caption, cells.drop(columns=unused), points.drop(columns=["record"]))
 
 
 def _head(point: pd.Series) -> dict[str, str]:
@@ -95,21 +134,41 @@ def _block_row(point: pd.Series) -> dict[str, str]:
         _shown(point, "block_seconds", ".4g", 1e3),
         f"{point.speedup:.2f}{interval}",
         _shown(point, "bound_speedup", ".2f"),
-        _shown(point, "bound_share", ".0f", 100, " %"),
         _shown(point, "speedup_over_best", ".2f"),
-        str(point.dense_reference),
-        str(point.attention) + (", graphs" if point.captured else ""),
-        _shown(point, "forwards_per_block", ".4g"),
+        HOLE if pd.isna(point.dense_reference) else point.dense_reference,
+        _shown(point, "dense_roof_share", ".0f", 100, " %"),
+        _shown(point, "roof_share", ".0f", 100, " %"),
+        str(point.attention) + GRAPHS[bool(point.dense_captured), bool(point.captured)] + _captures(point),
+        _forwards(point),
         _shown(point, "tokens_per_second", ".4g"),
         _shown(point, "peak_memory_bytes", ".2f", 1e-9, " GB"),
     ]
     return dict(zip(BLOCK_COLUMNS, values, strict=True))
 
 
+def _forwards(point: pd.Series) -> str:
+    """Forwards of a block; of dense and of the method where they differ."""
+    dense, own = (_shown(point, f"{side}forwards_per_block", ".4g") for side in ("dense_", ""))
+    return own if dense == own else f"{dense} / {own}"
+
+
 BLOCK_COLUMNS = (
-    *("dense ms", "ms", "speed-up", "bound", "of bound", "over best", "best dense"),
+    *("dense ms", "ms", "speed-up", "bound", "over best", "best dense", "dense of roof", "of roof"),
     *("attention", "forwards", "tok/s", "memory"),
 )
+
+
+GRAPHS = {  # dense, method
+    (True, True): ", graphs",
+    (True, False): ", graphs for dense alone",
+    (False, True): ", graphs without dense",
+    (False, False): "",
+}
+
+
+def _captures(point: pd.Series) -> str:
+    """A mark where blocks that count were slowed by recording."""
+    return ", captured on the clock" if point.get("captures", 0) > 0 or point.get("dense_captures", 0) > 0 else ""
 
 
 def _step_row(point: pd.Series) -> dict[str, str]:
@@ -128,9 +187,16 @@ def _step_row(point: pd.Series) -> dict[str, str]:
         "over empty": _shown(point, "sparse_step_over_empty", ".2f"),
         "first step": _shown(point, "first_step_over_dense", ".2f"),
         "density": _shown(point, "density", ".1f", 100, " %"),
-        "prefill s": _shown(point, "prefill_seconds", ".4g"),
+        "prefill s": _shown(point, "prefill_seconds", ".4g") + _rows(point),
         "matrix rate": _shown(point, "prefill_rate_share", ".0f", 100, " %"),
+        WARM_UP[0]: milliseconds("dense_warm_up_seconds"),
+        WARM_UP[1]: milliseconds("warm_up_seconds"),
     }
+
+
+def _rows(point: pd.Series) -> str:
+    rows = point.get("prefill_rows")
+    return f" ({rows:g} of {point.batch} rows)" if rows is not None and rows < point.batch else ""
 
 
 def _shown(point: pd.Series, field: str, style: str, factor: float = 1.0, unit: str = "") -> str:

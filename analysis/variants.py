@@ -14,7 +14,7 @@ from runners.record import CellLabels
 
 SECTIONS = ("model", "method", "task", "decoding")
 LABELS = list(CellLabels.model_fields)
-TOLD = ("context", "batch")  # of runner=latency
+TOLD = ("context", "batch", "prefill_chunk")  # of runner=latency; how a prefix was made is no way of reading it
 
 
 def name_variants(cells: pd.DataFrame) -> pd.DataFrame:
@@ -42,8 +42,8 @@ def name_variants(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ways_of_running(config: dict[str, Any]) -> dict[str, str]:
-    """Options of a runner that its task's label does not tell."""
-    options = _options(config, "runner")
+    """Options of a runner that its task's label does not tell. Seeds are told apart, too: no seconds are pooled."""
+    options = _options(config, "runner") | flat({"capture": config.get("capture", True), "seed": config.get("seed", 0)})
     return {key: value for key, value in options.items() if key not in TOLD and f"runner.{key}" not in IGNORED}
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mage.budget import Budget
-from mage.method import SELECT_BEFORE, Method, Plan, Selection
+from mage.method import SELECT_BEFORE, Method, Plan, Scorers, Selection
 from mage.selection import check_one_page, page_sizes, top_pages
 from mage.view import Forward, View
 
@@ -39,6 +39,12 @@ class Quest(Method):
         self.check_choice("reduction", ("sum", "max"))
         self.check_choice("share", ("kv_head", "query_head"))
         self.check_at_least(page_size=1, recent_pages=0)
+
+    @property
+    def scorers(self) -> Scorers:
+        if self.reduction == "max":
+            return "positions"
+        return "kv_heads" if self.share == "kv_head" else "query_heads"  # a bound is linear: rows are summed first
 
     @property
     def one_set_per_kv_head(self) -> bool:

@@ -43,6 +43,11 @@ KEEP_PREFIX = Plan(exact=True, prefix="keep")
 REUSE_PREFIX = Plan(exact=False, prefix="reuse")
 
 
+Scorers = Literal["nothing", "positions", "query_heads", "kv_heads"]
+"""What is multiplied with each vector that a selection reads: every position of every query head, one vector of each
+query head or of each KV head, into which its positions went together, or nothing."""
+
+
 class SelectionError(RuntimeError):
     """A method broke the contract: its index set is not one, or exceeds the budget."""
 
@@ -131,6 +136,11 @@ class Method(ABC):
         its size on the budget, with `metadata_of` the lengths for its cost: then it can be chosen in a captured forward
         that serves all blocks."""
         return False
+
+    @property
+    def scorers(self) -> Scorers:
+        """What a selection at every step multiplies with each vector of its metadata."""
+        return "nothing"
 
     @property
     def one_set_per_kv_head(self) -> bool:

@@ -95,7 +95,7 @@ class Cell:
 def read_cell(config: Mapping[str, Any]) -> Cell:
     """Validate a resolved config and build what it names, without loading a model. Raises `UserError`."""
     settings, budget = read_settings(config)
-    attention = resolve(settings.attention, settings.model.device.partition(":")[0])
+    attention = resolve(settings.attention, settings.model.device)
     built = {}
     for name, kind in (("method", Method), ("decoding", Decoding), ("runner", CellRunner)):
         built[name] = build(name, config[name])
@@ -107,6 +107,7 @@ def read_cell(config: Mapping[str, Any]) -> Cell:
         method.check_budget(budget)
     if refusal := runner.refusal(method):
         raise UserError(f"method={_label(settings.method, type(method).__name__)}: {refusal}.")
+    settings = settings.model_copy(update={"model": runner.fitted(settings.model)})
     checkpoint = inspect(settings.model)
     labels = CellLabels(
         model=settings.model.name,

@@ -25,11 +25,14 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def describe(device: torch.device, started: str, attention: Literal["torch", "triton"]) -> Environment:
-    """Describe the environment of a cell that started at `started`, ends now, and was computed by `attention`."""
+def describe(
+    device: torch.device, started: str, attention: Literal["torch", "triton"], *, capture: bool
+) -> Environment:
+    """Describe the environment of a cell that started at `started`, ends now, and was computed by `attention`, on a GPU
+    with CUDA graphs if `capture`."""
     from runners.record import Environment
 
-    return Environment(**facts(device, started), attention=attention)
+    return Environment(**facts(device, started), attention=attention, capture=capture and device.type == "cuda")
 
 
 def facts(device: torch.device, started: str) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class Evaluate(CellRunner):
         from runners.material import stop_ids
 
         model = bench.model(cell)
-        engine = Engine(model, cell.method, cell.decoding, attention=cell.attention)
+        engine = Engine(model, cell.method, cell.decoding, attention=cell.attention, capture=cell.settings.capture)
         prefix = bench.prefix(engine, questions)
         generations = engine.generate(
             prefix,

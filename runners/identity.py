@@ -30,7 +30,7 @@ IGNORED = (
     "runner.prefix_cache_gib",
 )
 # Options that came later, at the value that leaves a cell what it was before there was a choice.
-NEUTRAL = {"task.questions": 1, "runner.likelihood": False, "attention": "torch"}
+NEUTRAL = {"task.questions": 1, "runner.likelihood": False, "attention": "torch", "capture": True}
 
 
 def identity_of(

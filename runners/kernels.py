@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mage.errors import UserError
-from runners.settings import ModelSettings, read_settings
+from runners.settings import ModelSettings, Settings, read_settings
 
 if TYPE_CHECKING:
     from mage.models.config import BodyConfig
@@ -43,7 +44,8 @@ class Kernels:
                 raise UserError(f"runner.{name}={value} is out of range. Allowed: integers from 1 up.")
 
     def run(self, config: Mapping[str, Any]) -> int:
-        """Print a line for each timing and one line of JSON at the end; write all to a file of the config's folder.
+        """Print a line for each timing and one line of JSON at the end; write all to a file of the config's folder,
+        whose name ends with a hash of what was asked for.
 
         Raises `UserError`. Returns the exit status: 1 where a kernel of ours failed or computed something else.
         """
@@ -63,6 +65,11 @@ class Kernels:
 
         chosen, started = self.kernels or tuple(KERNELS), now()
         check_kernels(chosen)
+        if set(chosen) <= {"prefill"} and min(self.batches) > 1:
+            raise UserError(
+                f"runner.batches={list(self.batches)} with runner.kernels={list(chosen)} times nothing: a prefill is "
+                "timed on one row. Allowed: batches with 1 among them, or other kernels beside it."
+            )
         check_machine(model)
         device, dtype = torch.device(model.device), DTYPES[model.dtype]
         ours, body = operations(settings.attention, device), _body(model)
@@ -81,7 +88,8 @@ class Kernels:
             for batch in self.batches
         ]
         report = report_kernels(shapes, ours, device, dtype, kernels=chosen, runs=self.runs)
-        path = Path(settings.output_dir) / settings.name / f"kernels_{model.name}_{ours.name}_{model.dtype}.json"
+        name = f"kernels_{model.name}_{ours.name}_{model.dtype}_{self._digest(settings)}.json"
+        path = Path(settings.output_dir) / settings.name / name
         told = {
             "runner": "kernels",
             "config": {name: config[name] for name in TOLD},
@@ -90,6 +98,12 @@ class Kernels:
         _write(path, told | report.record())
         print(json.dumps({"runner": "kernels", "model": model.name, "record": str(path), **report.summary()}))
         return 0 if report.is_good else 1
+
+    def _digest(self, settings: Settings) -> str:
+        """Eight hex digits of the options, the budget, and what of the model decides a timing."""
+        model = settings.model
+        asked = [asdict(self), settings.budget, model.block_size, model.body, model.device, model.threads]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _body(model: ModelSettings) -> BodyConfig:

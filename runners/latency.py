@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mage.models.diffusion import DiffusionSpec
     from mage.timing.workload import Workload
     from runners.cell import Cell
+    from runners.settings import ModelSettings
     from runners.workbench import Workbench
 
 
@@ -33,8 +34,9 @@ class Latency(CellRunner):
     `batch` rows of `context` random tokens are prefilled for real, in passes of `prefill_chunk` tokens (None: one).
     Stop tokens are switched off, so that every block does all of its work. After a warm-up, `rounds` rounds alternate
     dense and the method over `blocks` blocks each, every one with its commit. Method dense is timed against itself: how
-    far its ratio is from 1 says how far to trust the others. `check_every`, `capture`, `overlap`: see `Engine`, on both
-    sides; the blocks in which forwards become graphs do not count.
+    far its ratio is from 1 says how far to trust the others. `check_every`, `overlap`, and `capture` of the config: see
+    `Engine`, on both sides; the blocks in which forwards become graphs do not count, what they took is told beside. The
+    window of random weights is lengthened where prefix and blocks need it.
 
     A cell is computed as a whole: its rounds belong to one process, one prefix and one measurement of the roofs.
     """
@@ -47,11 +49,14 @@ class Latency(CellRunner):
         "dense_block_seconds": "dense s",
         "block_seconds": "block s",
         "speedup": "speed-up",
+        "speedup_low": "from",
+        "speedup_high": "to",
+        "speedup_over_best": "over best",
         "bound_speedup": "bound",
-        "bound_share": "of bound",
+        "roof_share": "of roof",
         "sparse_step_speedup": "sparse step",
-        "sparse_step_over_empty": "over empty",
-        "first_step_over_dense": "first step",
+        "dense_forwards_per_block": "dense fwd",
+        "forwards_per_block": "fwd",
     }
 
     context: int = 4096
@@ -60,7 +65,6 @@ class Latency(CellRunner):
     rounds: int = 7
     prefill_chunk: int | None = None
     check_every: int = 1
-    capture: bool = True
     overlap: bool = False
 
     def __post_init__(self) -> None:
@@ -82,9 +86,22 @@ class Latency(CellRunner):
             return "it looks at every key in every step to choose, saves no time and is not timed"
         return None
 
+    def fitted(self, model: ModelSettings) -> ModelSettings:
+        """See CellRunner: random weights have no trained window, it is as long as it needs to be."""
+        window = model.body.get("max_position_embeddings")
+        needed = self._positions(model.block_size)
+        if model.weights != "random" or not isinstance(window, int) or window >= needed:
+            return model
+        return model.model_copy(update={"body": {**model.body, "max_position_embeddings": needed}})
+
     def check(self, spec: DiffusionSpec, body: BodyConfig) -> None:
         """See CellRunner."""
         unit, size = spec.prefill_unit, spec.block_size
+        if size == 1 and spec.seeded:
+            raise UserError(
+                "model.block_size=1: the forward before a block decides all of it, and no denoising step is left to "
+                "time. Allowed: 2 and more."
+            )
         for name, value in (("context", self.context), ("prefill_chunk", self.prefill_chunk)):
             if value is not None and (value < unit or value % unit):
                 allowed = "an integer >= 1" if unit == 1 else f"a multiple of model.block_size={unit}"
@@ -156,7 +173,7 @@ class Latency(CellRunner):
             prefill_chunk=self.prefill_chunk,
             attention=cell.attention,
             check_every=self.check_every,
-            capture=self.capture,
+            capture=cell.settings.capture,
             overlap=self.overlap,
         )
 

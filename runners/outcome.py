@@ -52,13 +52,12 @@ def show(console: Console, outcomes: Sequence[Outcome]) -> None:
 
 
 def _json_line(outcomes: Sequence[Outcome], folders: Sequence[str]) -> str:
-    """Return the cells with the metrics that the table shows, for a program that reads the last line."""
+    """Return the cells with all their metrics, for a program that reads the last line."""
     cells = []
     for outcome in outcomes:
-        record, columns = outcome.record, outcome.cell.runner.columns
+        record = outcome.record
         names = record.labels.model_dump(include={"model", "method", "budget", "task", "decoding", "runner"})
-        metrics = {name: value for name, value in record.metrics.items() if name in columns}
-        cells.append({"name": record.name, **names, "status": record.status, **metrics})
+        cells.append({"name": record.name, **names, "status": record.status, **record.metrics})
     return json.dumps({"results": list(folders), "cells": cells})
 
 

@@ -44,7 +44,13 @@ class Recall(CellRunner):
         (question,) = questions
         observer = RecallObserver()
         engine = Engine(
-            bench.model(cell), cell.method, cell.decoding, shadow=True, observer=observer, attention=cell.attention
+            bench.model(cell),
+            cell.method,
+            cell.decoding,
+            shadow=True,
+            observer=observer,
+            attention=cell.attention,
+            capture=cell.settings.capture,
         )
         prefix = bench.prefix(engine, questions)
         (generation,) = engine.generate(

@@ -21,7 +21,8 @@ class Schema(BaseModel):
 
 
 class Environment(Schema):
-    """Where a cell was computed. Times are ISO 8601, UTC. `attention`: the implementation that computed it."""
+    """Where a cell was computed. Times are ISO 8601, UTC. `attention`: the implementation that computed it.
+    `capture`: whether forwards could be repeated as CUDA graphs."""
 
     git_commit: str | None
     git_dirty: bool | None
@@ -33,6 +34,7 @@ class Environment(Schema):
     started: str
     finished: str
     attention: Literal["torch", "triton"] = "torch"  # the only one that there was at first
+    capture: bool = False  # there were none at first
 
 
 class CellLabels(Schema):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mage.models.config import BodyConfig
     from mage.models.diffusion import DiffusionSpec
     from runners.cell import Cell
+    from runners.settings import ModelSettings
     from runners.workbench import Workbench
 
 
@@ -58,6 +59,10 @@ class CellRunner(ABC):
     def subject(self) -> str:
         """What stands in the place of the task's name where a runner uses none."""
         return ""
+
+    def fitted(self, model: ModelSettings) -> ModelSettings:
+        """Return the model that is measured where `model` is asked for: most take it as it is."""
+        return model
 
     def check(self, spec: DiffusionSpec, body: BodyConfig) -> None:  # noqa: B027 - most measure any model
         """Raise `UserError` where such a model, which writes so, does not give what this runner measures."""

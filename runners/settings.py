@@ -64,7 +64,8 @@ class ModelSettings(BaseModel):
 class Settings(BaseModel):
     """A whole config. `method`, `task`, `decoding`, `runner` and `tracker` are built from their `_target_`.
 
-    `attention`: what computes it, see `mage.attention.implementation`.
+    `attention`: what computes it, see `mage.attention.implementation`. `capture`: repeat forwards as CUDA graphs where
+    there is a GPU, see `mage.generation.engine`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,6 +78,7 @@ class Settings(BaseModel):
     dense_layers: int = Field(ge=0)
     dense_reference: bool
     attention: Literal["auto", "torch", "triton"] = "auto"
+    capture: bool = True
     model: ModelSettings
     method: dict[str, Any]
     task: dict[str, Any]

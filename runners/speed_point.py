@@ -57,6 +57,20 @@ class Outcome:
         ]
         return cls("done", None, metrics_of(conditions, timed), rows)
 
+    @property
+    def told(self) -> str:
+        """For a person: the seconds of a block and their ratio, or what went wrong."""
+        found = self.metrics
+        if not found:
+            return f"{self.status.replace('_', ' ')}: {self.last_line}"
+        seconds = f"{1e3 * found['dense_block_seconds']:.1f} ms dense, {1e3 * found['block_seconds']:.1f} ms"
+        return f"{seconds}, {found['speedup']:.2f}x of a bound of {found['bound_speedup']:.2f}x"
+
+    @property
+    def last_line(self) -> str:
+        """Of the error."""
+        return (self.error or "no message").strip().splitlines()[-1]
+
 
 def points(contexts: Sequence[int], batches: Sequence[int]) -> Iterator[Point]:
     """Give the points of a model, in the order of their contexts; what shares a prefix stands together."""
@@ -69,19 +83,20 @@ def points(contexts: Sequence[int], batches: Sequence[int]) -> Iterator[Point]:
 
 
 def record_of(
-    loaded: RandomModel,
+    shape: RandomModel,
     point: Point,
     outcome: Outcome,
     *,
     budget: int,
     attention: str,
+    capture: bool,
     environment: Mapping[str, Any],
     runner: Mapping[str, Any],
     placed: Mapping[str, str],
 ) -> PlainRecord:
     """Return the record of a point. `runner`: its options; `placed`: device and dtype of the model."""
     labels = {
-        "model": loaded.name,
+        "model": shape.name,
         "method": point.method,
         "budget": budget,
         "task": point.subject,
@@ -92,19 +107,20 @@ def record_of(
         "metric": "",
     }
     config = {
-        "model": {**loaded.choice, "weights": "random", **placed},
+        "model": {**shape.choice, "weights": "random", **placed},
         "method": {"name": point.method, **asdict(METHODS[point.method]())},
         "decoding": {"name": "static", **asdict(Static())},
         "budget": budget,
         "seed": 0,
         "attention": attention,
+        "capture": capture,
         "runner": {"name": "latency", "context": point.context, "batch": point.batch, **runner},
     }
     return PlainRecord(
         labels=labels,
         config=config,
         environment=environment,
-        model_hash=loaded.content_hash,
+        model_hash=shape.content_hash,
         status=outcome.status,
         error=outcome.error,
         metrics=outcome.metrics,

@@ -188,7 +188,9 @@ def _record(cell: Cell, ending: Ending, store: Store | None, started: str) -> Ce
         error=ending.error,
         labels=cell.labels,
         config=cell.config,
-        environment=describe(torch.device(cell.settings.model.device), started, cell.attention),
+        environment=describe(
+            torch.device(cell.settings.model.device), started, cell.attention, capture=cell.settings.capture
+        ),
         metrics=ending.metrics,
         examples=store.examples_file() if store else None,
     )

@@ -26,10 +26,16 @@ R = TypeVar("R")
 COLUMNS = 3
 OFFSET = 0.07
 """Distance in octaves between two methods at one budget."""
+SPREAD = 0.6
+"""Most octaves that the methods at one budget take up together."""
 COLUMN = 3.4
 """Width of a paper's column in inches."""
 PAGE = 7.0
 """Width of a paper's text in inches."""
+LEGEND_ROWS = 2
+"""Rows of a legend that every figure has room for."""
+LEGEND_ROW = 0.15
+"""Height of a further one in inches."""
 TITLE = 36
 """Characters of a title that fit a panel."""
 RC: Any = {
@@ -79,10 +85,11 @@ LOOKS = {
     "streaming_llm": Look("#E69F00", "D", (0, (4, 1, 1, 1))),
     "random": Look("#7F7F7F", "X", (0, (1, 1))),
 }
-OTHERS = [
-    Look(color, marker, dash)
-    for dash in ((0, (2, 1)), (0, (5, 1, 1, 1, 1, 1)))
-    for color, marker in (("#B2182B", ">"), ("#35978F", "h"), ("#C51B7D", "8"), ("#7FBC41", "d"), ("#4393C3", "H"))
+DASHES: Any = ((0, (2, 1)), (0, (5, 1, 1, 1, 1, 1)))
+OTHERS = [  # five colours with five markers, each pair once
+    Look(color, ">h8dH"[(place + turn) % 5], DASHES[turn % 2])
+    for turn in range(5)
+    for place, color in enumerate(("#B2182B", "#35978F", "#C51B7D", "#7FBC41", "#4393C3"))
 ]
 
 
@@ -146,7 +153,8 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
 
 
 def legend_below(figure: Figure, axes: list[Axes]) -> None:
-    """One legend for all panels, under them, each line once."""
+    """One legend for all panels, under them, each line once. The figure grows by the rows that its height has no room
+    for."""
     entries: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -154,6 +162,8 @@ def legend_below(figure: Figure, axes: list[Axes]) -> None:
     room = 48 if figure.get_figwidth() <= COLUMN else 120  # characters
     widths = [len(label) + 6 for label in entries]
     columns = len(entries) if sum(widths) <= room else max(1, room // max(widths))
+    beyond = max(0, math.ceil(len(entries) / columns) - LEGEND_ROWS)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * beyond)
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 
 
@@ -169,7 +179,7 @@ def budget_axis(axis: Axes, budgets: Iterable[float], unit: str) -> None:
 
 def shift(rank: int, count: int) -> float:
     """Factor on the budget that sets the methods at one budget side by side, so that equal values stay visible."""
-    return float(2 ** (OFFSET * (rank - (count - 1) / 2)))
+    return float(2 ** (min(OFFSET, SPREAD / max(1, count - 1)) * (rank - (count - 1) / 2)))
 
 
 def draw_line(axis: Axes, x: Iterable[float], y: Iterable[float], method: str, look: Look) -> None:

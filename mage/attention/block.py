@@ -190,6 +190,10 @@ class BlockAttention:
         """Take no times in the forward that was begun: it is being captured."""
         self._sets.silence()
 
+    def bookmark(self) -> Callable[[], None]:
+        """Return what takes the host back to where it stands now."""
+        return self._sets.bookmark()
+
     def _view(self, layer: int, q: Tensor, k: Tensor) -> View:
         """Return what the method may see of a layer in this forward."""
         now, (keys, _) = self.now, self._cache.entries(layer)

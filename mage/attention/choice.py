@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mage.attention.forward_pass import Pass, Signature
 from mage.attention.sets import Aftermath, Sets
@@ -48,3 +48,7 @@ class Choice:
     def silence(self) -> None:
         """Take no times in it."""
         self._sets.silence()
+
+    def bookmark(self) -> Callable[[], None]:
+        """Return what takes the host back to where it stands now."""
+        return self._sets.bookmark()

@@ -19,11 +19,12 @@ CAPABILITY = (8, 0)  # the oldest GPUs whose tensor cores take bfloat16
 
 def operations(choice: str, device: torch.device) -> Operations:
     """Return the operations that `choice` names on `device`. Raises `UserError`, see `resolve`."""
-    return TritonOperations() if resolve(choice, device.type) == "triton" else TorchOperations()
+    return TritonOperations() if resolve(choice, str(device)) == "triton" else TorchOperations()
 
 
-def resolve(choice: str, device_type: str) -> Literal["torch", "triton"]:
-    """Say what `choice` is on a device: `auto` is Triton on a GPU that its kernels are made for, torch elsewhere.
+def resolve(choice: str, device: str) -> Literal["torch", "triton"]:
+    """Say what `choice` is on a device, such as `cuda:1`: `auto` is Triton on a GPU that its kernels are made for,
+    torch elsewhere.
 
     Loads nothing. Raises `UserError` for an unknown choice, and for Triton where it is not installed or, on a CPU,
     where its interpreter was not asked for.
@@ -32,11 +33,11 @@ def resolve(choice: str, device_type: str) -> Literal["torch", "triton"]:
         raise unknown_choice("attention", choice, CHOICES)
     installed = find_spec("triton") is not None
     if choice == "auto":
-        return "triton" if device_type == "cuda" and installed and _is_made_for() else "torch"
+        return "triton" if device != "cpu" and installed and _is_made_for(device) else "torch"
     if choice == "triton":
         if not installed:
             raise UserError("attention=triton: Triton is not installed. Allowed here: auto, torch.")
-        if device_type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        if device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
             raise UserError(
                 "attention=triton on model.device=cpu needs Triton's interpreter: set TRITON_INTERPRET=1 in the "
                 "environment (slow, for tests). Allowed here: auto, torch."
@@ -44,6 +45,7 @@ def resolve(choice: str, device_type: str) -> Literal["torch", "triton"]:
     return "triton" if choice == "triton" else "torch"
 
 
-def _is_made_for() -> bool:
-    """Whether this machine's GPU runs the kernels; where there is none to ask, they are meant for one that does."""
-    return not torch.cuda.is_available() or torch.cuda.get_device_capability() >= CAPABILITY
+def _is_made_for(device: str) -> bool:
+    """Whether a GPU runs the kernels; where it is not there to ask, they are meant for one that does."""
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return (torch.device(device).index or 0) >= here or torch.cuda.get_device_capability(device) >= CAPABILITY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,6 +171,13 @@ class Sets:
     def silence(self) -> None:
         """Take no times in this forward."""
         self._mark = None
+
+    def bookmark(self) -> Callable[[], None]:
+        """Return what takes all that is kept here back to how it is now."""
+        kept = {
+            name: copy(value) if isinstance(value, (dict, list, set)) else value for name, value in vars(self).items()
+        }
+        return lambda: vars(self).update(kept)
 
     def _gather(self, layer: int, chosen: Selection) -> None:
         self.waits |= chosen.sizes is None

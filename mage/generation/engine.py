@@ -11,8 +11,9 @@ from mage.attention.block import BlockAttention, Observer
 from mage.attention.implementation import operations
 from mage.budget import Budget
 from mage.errors import UserError
-from mage.generation.captured import Graph, Recording
+from mage.generation.captured import Graph, Recorder, Recording
 from mage.generation.decoding import Decoding
+from mage.generation.graph_memory import graph_memories
 from mage.generation.prefill import Prefix, prefill, prefill_common
 from mage.generation.session import Generation, Session
 from mage.method import Method
@@ -32,6 +33,8 @@ class Engine:
     which asks the host, nor under a policy that edits. A generation does each kind of work once as it is and captures
     it the next time: from its fourth block on all is repeated. `overlap`: choose MAGE's sets in the exact step that
     plans them, on a second stream beside the feed-forward; a block that ends with that step has paid for nothing.
+    Where work cannot be captured, a warning says so and the engine goes on without (`recording` is None from then on).
+    Memory of graphs is the model's: all its engines share it, of which one generates at a time.
 
     Raises `UserError` when the decoding policy cannot work with the model, or the device not with `attention`.
     """
@@ -121,18 +124,23 @@ class Engine:
             overlap=self._overlap,
         )
         resolved = budget if self.method.uses_budget else None
+        # A policy that edits has the host say which rows a forward writes.
+        recorder = Recorder(None if self.decoding.settles else self.recording, graph_memories(self.model.body))
         session = Session(
             self.model,
             self.decoding,
             attention,
             prefix,
             resolved,
+            recorder,
             stop_ids,
             check_every=self._check_every,
-            recording=self.recording,
         )
         with self._device():
-            return session.run()
+            generations = session.run()
+        if not self.decoding.settles:
+            self.recording = recorder.recording
+        return generations
 
     def _device(self) -> AbstractContextManager[object]:
         """Kernels, events and graphs go to the current GPU, which need not be the model's."""

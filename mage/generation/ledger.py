@@ -41,8 +41,9 @@ class Ledger:
         reads = attention.reads, attention.dense_reads
         self._entries.append(Entry(whole, *spans, list(active), list(kinds), *reads))
 
-    def settle(self, traces: Sequence[BlockTrace | None]) -> None:
-        """Close the block: bring what was written down to the traces of its rows (None: a row that was done before)."""
+    def settle(self, traces: Sequence[BlockTrace | None], captures: int) -> None:
+        """Close the block, in which `captures` recordings were made: bring what was written down to the traces of its
+        rows (None: a row that was done before)."""
         closed = self._clock.mark()
         seconds = self._clock.seconds
         for entry in self._entries:
@@ -57,6 +58,7 @@ class Ledger:
                     trace.seconds["selection"] += selection / rows
                     trace.reads += entry.reads[row]
                     trace.dense_reads += entry.dense_reads[row]
+        checked = sum(seconds(*span) for entry in self._entries for span in entry.checks)
         for trace in traces:
             if trace is not None:
-                trace.elapsed = seconds(self._opened, closed)
+                trace.elapsed, trace.captures = seconds(self._opened, closed) - checked, captures

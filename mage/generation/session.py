@@ -11,7 +11,7 @@ from torch import Tensor
 from mage.attention.block import BlockAttention
 from mage.budget import Budget
 from mage.generation.canvas import DECIDED, Canvas, Stops
-from mage.generation.captured import Recorder, Recording
+from mage.generation.captured import Recorder
 from mage.generation.clock import Clock
 from mage.generation.decoding import Decoding
 from mage.generation.ledger import Ledger
@@ -59,12 +59,13 @@ class Session:
         attention: BlockAttention,
         prefix: Prefix,
         budget: Budget | None,
+        recorder: Recorder,
         stop_ids: Sequence[Sequence[int]] | None = None,
         check_every: int = 1,
-        recording: type[Recording] | None = None,
     ) -> None:
-        """`stop_ids[row]`: ids that end a row's answer beside the model's own, except as its first token.
-        `check_every`: see `Engine`. `recording`: how forwards are recorded (None: not at all)."""
+        """`recorder`: does the forwards. `stop_ids[row]`: ids that end a row's answer beside the model's own, except as
+        its first token. `check_every`: see `Engine`."""
+        self._recorder = recorder
         self._model, self._decoding, self._attention = model, decoding, attention
         self._prefix, self._budget = prefix, budget
         self._cache = prefix.cache
@@ -77,8 +78,6 @@ class Session:
         self._may_settle = decoding.settles and not model.spec.causal
         # Only a policy that fills changes nothing when it is asked for a step too many.
         self._check_every = 1 if decoding.settles else check_every
-        # A policy that edits has the host say which rows a forward writes.
-        self._recorder = Recorder(None if decoding.settles else recording)
         shape = (len(self._limits), model.spec.block_size)
         self._tokens = torch.zeros(shape, dtype=torch.long, device=model.device)  # what every forward reads
         budgets = [None if budget is None else budget.resolve(length) for length in prefix.lengths]
@@ -92,6 +91,7 @@ class Session:
         block = 0
         while True:
             block += 1
+            captures = self._recorder.captures
             self._ledger = Ledger(self._clock)
             canvas = self._open(block, seed_logits)
             traces = [None if done else BlockTrace() for done in self._done]
@@ -102,7 +102,7 @@ class Session:
             self._close(canvas)
             if not all(self._done):
                 seed_logits = self._commit(canvas, block, denoised)
-            self._ledger.settle(traces)
+            self._ledger.settle(traces, self._recorder.captures - captures)
             if all(self._done):
                 return self._results
 

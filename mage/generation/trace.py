@@ -16,9 +16,10 @@ class BlockTrace:
     forward saw the final tokens. `seconds`: by kind, the time of `selection` apart from the forward it is part of; a
     batch's seconds are shared equally by its active rows. `tokens_decided`: tokens of the output by the kind of forward
     that decided them, the last one where one was edited; `seed` is the first token of an anchored block, decided by the
-    forward before it. `elapsed`: seconds from the opening of the block to the end of its commit, decoding and checks
-    included, for the batch as a whole. `reads`, `dense_reads`: prefix entries read, selection and commit included, and
-    what dense forwards would have read.
+    forward before it. `elapsed`: seconds from the opening of the block to the end of its commit, decoding included,
+    checks of what was chosen left out, for the batch as a whole. `reads`, `dense_reads`: prefix entries read, selection
+    and commit included, and what dense forwards would have read. `captures`: recordings of work made during the block,
+    which is time of its own.
     """
 
     forwards: Counter[str] = field(default_factory=Counter)
@@ -27,6 +28,7 @@ class BlockTrace:
     reads: float = 0.0
     dense_reads: float = 0.0
     elapsed: float = 0.0
+    captures: int = 0
 
 
 @dataclass

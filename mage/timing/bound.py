@@ -11,7 +11,7 @@ from mage.timing.roofs import Roofs
 from mage.timing.side import Side
 
 if TYPE_CHECKING:
-    from mage.method import Method
+    from mage.method import Method, Scorers
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,16 @@ class Bound:
 @dataclass(frozen=True)
 class Reading:
     """How a method reads the prefix. `dense_layers`: attend to all of it. `budget`: entries that the other layers
-    attend to (None: the method has none). `selects_each_step`: choosing is part of every sparse step. `scores_all`: a
-    set is chosen from the score of every key. `exact_commit`: commits attend to the whole prefix. `reuses_prefix`: the
-    other layers of a sparse step read what an exact one gave, and attend to no entry."""
+    attend to (None: the method has none). `selects_each_step`: choosing is part of every sparse step. `scorers`: what
+    choosing multiplies with what it reads. `own_sets`: every query head has a set of its own. `exact_commit`: commits
+    attend to the whole prefix. `reuses_prefix`: the other layers of a sparse step read what an exact one gave, and
+    attend to no entry."""
 
     dense_layers: int
     budget: int | None
     selects_each_step: bool
-    scores_all: bool
+    scorers: Scorers
+    own_sets: bool
     exact_commit: bool
     reuses_prefix: bool
 
@@ -51,7 +53,9 @@ class Reading:
             dense_layers=method.dense_layers,
             budget=budget if method.uses_budget else None,
             selects_each_step=all(plan.select for plan in plans[-2:]),
-            scores_all=any(plan.select == "after" for plan in plans),
+            # after an exact step a set is chosen from the scores of all keys
+            scorers="positions" if any(plan.select == "after" for plan in plans) else method.scorers,
+            own_sets=not method.one_set_per_kv_head,
             exact_commit=method.plan(Forward(1, block_size, commit=True)).exact,
             reuses_prefix=any(plan.prefix == "reuse" for plan in plans),
         )
@@ -71,12 +75,18 @@ def bound_of(shape: Shape, roofs: Roofs, reading: Reading, side: Side, prefix: f
         read = max(0.0, side.reads - layers * prefix * (side.total_forwards - steps))
         kept = prefix if reading.budget is None else min(reading.budget, prefix)
         kept = 0.0 if reading.reuses_prefix else kept
-        attended = min(read / steps, reading.dense_layers * prefix + (layers - reading.dense_layers) * kept)
-        if reading.selects_each_step or reading.reuses_prefix:
+        dense, kept = reading.dense_layers * prefix, (layers - reading.dense_layers) * kept
+        sets = shape.body.num_heads // shape.body.num_kv_heads if reading.own_sets else 1
+        attended, gathered = (min(read / steps, dense + count * kept) for count in (1, sets))
+        if reading.reuses_prefix:
             sparse = least_seconds(forward_parts(shape, attended, read / steps), roofs)
+        elif reading.selects_each_step:
+            chosen = selection_part(shape, read / steps - gathered, reading.scorers)
+            sparse = least_seconds([*forward_parts(shape, attended, gathered), chosen], roofs)
         else:
-            chosen = selection_part(shape, read - steps * attended, scored=reading.scores_all)
-            sparse, selection = least_seconds(forward_parts(shape, attended), roofs), least_seconds([chosen], roofs)
+            chosen = selection_part(shape, read - steps * gathered, reading.scorers)
+            sparse = least_seconds(forward_parts(shape, attended, gathered), roofs)
+            selection = least_seconds([chosen], roofs)
     commit = exact if sparse is None or reading.exact_commit else sparse
     each = {"exact": exact, "sparse": sparse or 0.0, "commit": commit}
     block = (selection or 0.0) + sum(forwards[kind] * seconds for kind, seconds in each.items())

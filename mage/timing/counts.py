@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mage.models.config import BodyConfig, Experts
 from mage.timing.roofs import Roofs
+
+if TYPE_CHECKING:
+    from mage.method import Scorers
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,13 @@ def forward_parts(shape: Shape, attended: float, read: float | None = None) -> l
     return [*_layers(shape, tokens, passes=1), attention, _head(shape, tokens)]
 
 
-def selection_part(shape: Shape, metadata: float, *, scored: bool) -> Part:
+def selection_part(shape: Shape, metadata: float, scorers: Scorers) -> Part:
     """Return what choosing costs. `metadata`: token equivalents that it reads, of one batch row, summed over layers
-    (see `Selection.metadata_tokens`). `scored`: these are keys, and every position is scored with each of them."""
-    flops = shape.batch * shape.rows * metadata * shape.pair_flops if scored else 0.0
+    (see `Selection.metadata_tokens`), each two vectors in every KV head: two keys, or both bounds of a page.
+    `scorers`: what is multiplied with each of them."""
+    group = shape.body.num_heads / shape.body.num_kv_heads
+    per_head = {"nothing": 0, "positions": shape.rows, "query_heads": 1, "kv_heads": 1 / group}[scorers]
+    flops = shape.batch * per_head * metadata * shape.pair_flops
     return Part("selection", shape.batch * metadata * shape.entry_bytes, flops)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from typing import Any
@@ -15,6 +17,7 @@ from mage.attention.operations import Operations
 from mage.attention.reference import group_rows
 from mage.generation.cache import KVCache
 from mage.generation.clock import Clock
+from mage.generation.graph_memory import GraphMemory, capture_stream
 from mage.generation.prefill import Prefix
 
 RUNS = 5
@@ -24,21 +27,33 @@ Attention = Callable[[Tensor, int], object]
 """From the queries `[batch, heads, rows, d]` of a block and a layer to what nobody looks at."""
 
 
+@dataclass(frozen=True)
+class DenseAttention:
+    """Seconds by implementation, and in a line why others have none."""
+
+    seconds: dict[str, float]
+    absent: dict[str, str]
+
+
 @torch.inference_mode()
-def dense_seconds(prefix: Prefix, num_heads: int, rows: int, ours: Sequence[Operations]) -> dict[str, float]:
+def dense_seconds(prefix: Prefix, num_heads: int, rows: int, ours: Sequence[Operations]) -> DenseAttention:
     """Return the seconds of the attention of one denoising step, all layers, by implementation: medians of warm runs.
 
-    ours: operations of this library, under their own names. Others are torch's scaled dot product, and flash-attn and
-    FlashInfer where they are installed; they are given the block's keys behind those of the prefix, where a cache has
-    room for them. Each layer reads its own part of the cache, so that a last-level cache keeps none of it until the
-    next run, unless it holds all. On a GPU the layers are replayed as one graph, as in the engine: what the host takes
-    to launch them does not count. Prompts must be equally long. What cannot serve a shape, or be captured, is left out.
+    ours: operations of this library, under their own names, which are timed first. Others are torch's scaled dot
+    product, and flash-attn and FlashInfer where they are installed; they are given the block's keys behind those of the
+    prefix, where a cache has room for them. Each layer reads its own part of the cache, so that a last-level cache
+    keeps none of it until the next run, unless it holds all. On a GPU the layers are run once as they are, then
+    replayed as one graph, as in the engine: what the host takes to launch them does not count. Prompts must be equally
+    long. What is not installed, cannot serve a shape or cannot be captured is absent.
     """
     cache = prefix.cache
     layers, batch, _, _, head_dim = cache.keys.shape
-    queries = torch.randn((batch, num_heads, rows, head_dim), device=cache.keys.device, dtype=cache.keys.dtype)
-    clock = Clock(cache.keys.device)
-    found = {}
+    device, dtype = cache.keys.device, cache.keys.dtype
+    # Of its own: a capture that fails may leave torch's unusable.
+    generator = torch.Generator(device).manual_seed(0)
+    queries = torch.randn((batch, num_heads, rows, head_dim), generator=generator, device=device, dtype=dtype)
+    clock = Clock(device)
+    found, absent = {}, {}
     cache.rewind(prefix.lengths)
 
     def timed(work: Callable[[], None]) -> float:
@@ -46,18 +61,19 @@ def dense_seconds(prefix: Prefix, num_heads: int, rows: int, ours: Sequence[Oper
         work()
         return clock.seconds(began, clock.mark())
 
-    for name, prepare in implementations(cache, num_heads, rows, ours).items():
-        try:
-            step = _step(prepare(), queries, layers)
-            timed(step)
-            found[name] = median(timed(step) for _ in range(RUNS))
-        except Exception:  # not installed, or not for such a shape: each library has errors of its own
-            continue
-    return found
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        for name, prepare in implementations(cache, num_heads, rows, ours).items():
+            try:
+                step = _step(prepare(), queries, layers)
+                timed(step)
+                found[name] = median(timed(step) for _ in range(RUNS))
+            except Exception as problem:  # each library has errors of its own
+                absent[name] = f"{type(problem).__name__}: {str(problem).strip().partition(chr(10))[0]}"
+    return DenseAttention(found, absent)
 
 
 def _step(attend: Attention, queries: Tensor, layers: int) -> Callable[[], None]:
-    """Return the attention of all layers, run once before, as it is to be timed."""
+    """Return the attention of all layers, run once before as it is, as it is to be timed."""
 
     def run() -> None:
         for layer in range(layers):
@@ -67,16 +83,27 @@ def _step(attend: Attention, queries: Tensor, layers: int) -> Callable[[], None]
     if not queries.is_cuda:
         return run
     torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
+    memory, graph = GraphMemory(), torch.cuda.CUDAGraph()
+    pool = memory.pool
+    try:
+        # Not torch.cuda.graph: a capture that fails would leave its stream the current one.
+        with torch.cuda.stream(capture_stream(torch.cuda.current_device())):
+            graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+            try:
+                run()
+            finally:
+                graph.capture_end()
+    except Exception:
+        memory.close()
+        raise
     return graph.replay
 
 
 def implementations(
     cache: KVCache, num_heads: int, rows: int, ours: Sequence[Operations]
 ) -> dict[str, Callable[[], Attention]]:
-    """Return what makes each implementation ready, by name: it raises where one is missing or cannot serve."""
+    """Return what makes each implementation ready, by name, ours first: it raises where one is missing or cannot
+    serve."""
     entries, kv_heads = cache.lengths[0], cache.keys.shape[2]
     end = entries + rows
 

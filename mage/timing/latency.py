@@ -43,6 +43,7 @@ def measure(
         sides = zip(readings, (one.dense, one.method))
         timed.append(Timed(one, *(bound_of(shape, roofs, reading, side, entries) for reading, side in sides)))
     parts = prefill_parts(made, work.context, unit=spec.prefill_unit, chunk=chunk)
+    attention = dense_seconds(prefix, body.num_heads, spec.block_size, [dense.operations])
     conditions = Conditions(
         context=work.context,
         batch=work.batch,
@@ -50,10 +51,15 @@ def measure(
         roofs=roofs,
         attention=dense.operations.name,
         captured=is_captured(method),
-        dense_attention=dense_seconds(prefix, body.num_heads, spec.block_size, [dense.operations]),
+        dense_captured=is_captured(dense),
+        dense_attention=attention.seconds,
+        dense_absent=attention.absent,
         prefill_seconds=prefix.seconds,
         prefill_flops=sum(part.flops for part in parts),
         prefill_peak_bytes=prefill_peak_bytes,
+        prefill_rows=made.batch,
         selects_each_step=readings[1].selects_each_step,
+        warm_blocks=work.warm_blocks,
+        empty_entries=nothing.lengths[0] + work.warm_blocks * spec.block_size,
     )
     return conditions, timed

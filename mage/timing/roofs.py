@@ -18,8 +18,9 @@ SECONDS = 0.4  # of timed runs for each roof
 
 @dataclass(frozen=True)
 class Roofs:
-    """`bytes_per_second`: of a copy within the device's memory, read and written bytes both counted.
-    `flops_per_second`: of a large matrix product in the dtype of the weights, two operations a multiplication.
+    """`bytes_per_second`: the larger of two rates: of a copy within the device's memory, read and written bytes both
+    counted, and of a reduction, which only reads, as attention to a long prefix does. `flops_per_second`: of a large
+    matrix product in the dtype of the weights, two operations a multiplication.
     """
 
     bytes_per_second: float
@@ -41,15 +42,17 @@ def measure_roofs(device: torch.device, dtype: torch.dtype) -> Roofs:
     size = COPY_BYTES[device.type]
     if device.type == "cuda":
         size = min(size, torch.cuda.mem_get_info(device)[0] // 4)
-    return Roofs(2 * size / _copy_seconds(size, device), _flops_per_second(PRODUCT_SIZE[device.type], device, dtype))
+    return Roofs(_bytes_per_second(size, device), _flops_per_second(PRODUCT_SIZE[device.type], device, dtype))
 
 
-def _copy_seconds(size: int, device: torch.device) -> float:
+def _bytes_per_second(size: int, device: torch.device) -> float:
     import torch
 
-    source = torch.ones(size, dtype=torch.uint8, device=device)
+    source = torch.ones(size // 4, dtype=torch.int32, device=device)
     target = torch.empty_like(source)
-    return _seconds(lambda: target.copy_(source), device)
+    moved = source.numel() * source.itemsize
+    copied, read = (_seconds(work, device) for work in (lambda: target.copy_(source), source.amax))
+    return max(2 * moved / copied, moved / read)
 
 
 def _flops_per_second(size: int, device: torch.device, dtype: torch.dtype) -> float:

@@ -13,9 +13,12 @@ def metrics_of(conditions: Conditions, timed: Sequence[Timed]) -> dict[str, floa
     """Return medians over rounds; a metric that a method has not is left out.
 
     `speedup`: dense over method, of a whole block, paired by round, with a 95 % interval of its median where there are
-    enough rounds; `speedup_over_best`: the same over a dense engine with the fastest attention found. `bound_speedup`:
-    what bytes and operations allow, `bound_share`: the part of it that was reached. `sparse_step_*`, `first_step_*`: of
-    single steps. `prefill_rate_share`: of the matrix rate, told by the contest that made the prefix.
+    enough rounds; `speedup_over_best`: the same over a dense engine with the fastest attention found, where its own was
+    timed beside that. `bound_speedup`: what bytes and operations allow, least seconds over least seconds.
+    `dense_roof_share`, `roof_share`: least seconds of a block over those it took, of each side by itself: a slow dense
+    side makes neither better. `sparse_step_*`, `first_step_*`: of single steps. `selection_seconds_per_block`: where it
+    has a time of its own. `warm_up_seconds`: of the blocks of a generation that do not count. `captures`: recordings
+    made in a block that counts. `prefill_rate_share`: of the matrix rate, told by the contest that made the prefix.
     """
 
     def middle(value: Callable[[Timed], float | None]) -> float | None:
@@ -32,9 +35,10 @@ def metrics_of(conditions: Conditions, timed: Sequence[Timed]) -> dict[str, floa
         "speedup": median(speedups),
         "speedup_low": None if interval is None else interval[0],
         "speedup_high": None if interval is None else interval[1],
-        "speedup_over_best": middle(lambda t: _best_elapsed(conditions, t.round) / t.round.method.elapsed),
+        "speedup_over_best": middle(lambda t: _ratio(_best_elapsed(conditions, t.round), t.round.method.elapsed)),
         "bound_speedup": middle(lambda t: t.dense.block / t.method.block),
-        "bound_share": middle(lambda t: t.round.speedup * t.method.block / t.dense.block),
+        "dense_roof_share": middle(lambda t: t.dense.block / t.round.dense.elapsed),
+        "roof_share": middle(lambda t: t.method.block / t.round.method.elapsed),
         "sparse_step_speedup": middle(lambda t: _ratio(t.round.dense_step, t.round.method.step("sparse", *beside))),
         "sparse_step_bound": middle(lambda t: _ratio(t.dense.exact, t.method.sparse)),
         "sparse_step_over_empty": middle(lambda t: _ratio(t.round.method.step("sparse", *beside), t.round.empty_step)),
@@ -46,18 +50,21 @@ def metrics_of(conditions: Conditions, timed: Sequence[Timed]) -> dict[str, floa
         "sparse_step_seconds": middle(lambda t: t.round.method.step("sparse", *beside)),
         "exact_step_seconds": middle(lambda t: t.round.method.step("exact")),
         "commit_seconds": middle(lambda t: t.round.method.step("commit")),
-        "selection_seconds_per_block": middle(lambda t: t.round.method.seconds["selection"]),
+        "selection_seconds_per_block": middle(lambda t: t.round.method.seconds["selection"] or None),
         "density": middle(lambda t: _ratio(t.round.method.reads, t.round.method.dense_reads)),
         "prefill_seconds": conditions.prefill_seconds,
         "prefill_rate_share": _rate_share(conditions),
         "roof_bytes_per_second": conditions.roofs.bytes_per_second,
         "roof_flops_per_second": conditions.roofs.flops_per_second,
         "dense_attention_seconds": conditions.dense_attention.get(conditions.attention),
-        "best_dense_attention_seconds": conditions.dense_attention.get(conditions.dense_reference),
+        "best_dense_attention_seconds": min(conditions.dense_attention.values(), default=None),
+        "warm_blocks": conditions.warm_blocks,
+        "empty_step_entries": conditions.empty_entries,
+        "prefill_rows": conditions.prefill_rows,
         "prefill_peak_memory_bytes": conditions.prefill_peak_bytes,
     }
     for name, pick in (("dense_", lambda t: t.round.dense), ("", lambda t: t.round.method)):
-        found |= _side(name, [pick(t) for t in timed])
+        found |= _side(name, [pick(t) for t in timed], warmed=conditions.warm_blocks > 0)
     found["dense_block_bound_seconds"] = middle(lambda t: t.dense.block)
     found["block_bound_seconds"] = middle(lambda t: t.method.block)
     peaks = [side.peak_bytes for t in timed for side in (t.round.dense, t.round.method)]
@@ -65,7 +72,7 @@ def metrics_of(conditions: Conditions, timed: Sequence[Timed]) -> dict[str, floa
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def _side(name: str, sides: Sequence[Side]) -> dict[str, float | None]:
+def _side(name: str, sides: Sequence[Side], *, warmed: bool) -> dict[str, float | None]:
     elapsed = [side.elapsed for side in sides]
     counts = {kind: median([side.forwards[kind] for side in sides]) for kind in sides[0].forwards}
     return {
@@ -75,12 +82,15 @@ def _side(name: str, sides: Sequence[Side]) -> dict[str, float | None]:
         f"{name}forwards_per_block": median([side.total_forwards for side in sides]),
         **{f"{name}{kind}_forwards_per_block": count for kind, count in counts.items()},
         f"{name}block_peak_memory_bytes": max(side.peak_bytes for side in sides),
+        f"{name}warm_up_seconds": median([side.warm_up for side in sides]) if warmed else None,
+        f"{name}captures": max(side.captures for side in sides),
     }
 
 
-def _best_elapsed(conditions: Conditions, one: Round) -> float:
+def _best_elapsed(conditions: Conditions, one: Round) -> float | None:
     """Seconds of a dense block, had the engine the fastest attention that was found."""
-    return one.dense.elapsed - one.dense.total_forwards * conditions.lost_per_forward
+    lost = conditions.lost_per_forward
+    return None if lost is None else one.dense.elapsed - one.dense.total_forwards * lost
 
 
 def _first_step(side: Side) -> float | None:

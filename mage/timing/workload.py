@@ -94,6 +94,7 @@ def repeated(prefix: Prefix, model: LanguageModel, batch: int) -> Prefix:
 
 def empty(engine: Engine, batch: int, warm_blocks: int) -> Prefix:
     """Return the prefix of a block that has nothing before it but the blocks that warm up: of one prompt token, which
-    stands in the first block itself unless the model's prefix is causal."""
+    stands in the first block itself unless the model's prefix is causal. How many entries those make is told by
+    `mage.timing.rounds.Conditions.empty_entries`."""
     spec = engine.model.spec
     return engine.prefill([[0]] * batch, [(warm_blocks + 1) * spec.block_size + (1 if spec.causal else 0)] * batch)

@@ -9,90 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from analysis.__main__ import main
 from analysis.figures.speed import speedup_by_context
 from analysis.frame import load
 from analysis.speed_table import speed_points, speed_tables
-from mage.timing.bound import Bound
-from mage.timing.roofs import Roofs
-from mage.timing.rounds import Conditions, Round, Timed
-from mage.timing.side import Side
-from mage.timing.summary import metrics_of
-from runners.latency_result import LatencyResult
+from tests.analysis.contests import write_contest
 from tests.analysis.synthetic import write_cell
-
-NOISE = (1.0, 1.02, 0.98, 1.04, 0.96, 1.01)
-
-
-def side(seconds: float, forwards: dict[str, float], reads: float) -> Side:
-    """A block of `seconds` whose forwards take equally long."""
-    total = sum(forwards.values())
-    parts = {kind: seconds * count / total for kind, count in forwards.items()} | {"selection": 0.0}
-    return Side(
-        elapsed=seconds,
-        forwards=forwards,
-        seconds=parts,
-        reads=reads,
-        dense_reads=100.0,
-        tokens=32.0,
-        peak_bytes=2e9,
-    )
-
-
-def write_contest(
-    folder: Path,
-    method: str,
-    context: int,
-    speedup: float,
-    *,
-    batch: int = 1,
-    rounds: int = 6,
-    options: dict[str, Any] | None = None,
-) -> Path:
-    """A cell in which dense takes a second a block and the method `speedup` times less, of a bound of twice that."""
-    exact = {"exact": 32.0, "sparse": 0.0, "commit": 1.0}
-    sparse = exact if method == "dense" else {"exact": 1.0, "sparse": 31.0, "commit": 1.0}
-    conditions = Conditions(
-        context=context,
-        batch=batch,
-        block_size=32,
-        roofs=Roofs(1e12, 1e14),
-        attention="triton",
-        captured=True,
-        dense_attention={"triton": 0.010, "torch SDPA": 0.009},
-        prefill_seconds=2.0,
-        prefill_flops=1e14,
-        prefill_peak_bytes=3e9,
-        selects_each_step=method == "quest",
-    )
-    timed = [
-        Timed(
-            Round(side(n, exact, 100.0), side(1 / speedup, sparse, 20.0), empty_step=0.005),
-            Bound(exact=0.02, selection=None, sparse=None, commit=0.02, block=0.5),
-            Bound(exact=0.02, selection=0.0, sparse=0.02 / speedup, commit=0.02, block=0.25 / speedup),
-        )
-        for n in NOISE[:rounds]
-    ]
-    rows = [
-        LatencyResult(
-            id=f"round-{i:03d}", round=t.round, dense_bound=t.dense, method_bound=t.method, conditions=conditions
-        )
-        for i, t in enumerate(timed)
-    ]
-    return write_cell(
-        folder,
-        method,
-        None if method == "dense" else 512,
-        rows,
-        task=f"context {context} batch {batch}",
-        runner="latency",
-        metrics=metrics_of(conditions, timed),
-        config={"runner": {"name": "latency", "context": context, "batch": batch, **(options or {})}},
-        told={"question": "", "metric": ""},
-    )
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +60,21 @@ def test_the_table_of_blocks_shows_ratio_interval_and_bound(contests: Path) -> N
     mage = shown.iloc[4]
     assert (mage["dense ms"], mage["ms"]) == ("1005", "250")
     assert mage["speed-up"] == "4.02 [3.84, 4.16]"
-    assert (mage["bound"], mage["of bound"]) == ("8.00", "50 %")
+    assert (mage["bound"], mage["dense of roof"], mage["of roof"]) == ("8.00", "50 %", "25 %")
     assert mage["over best"] == f"{(1.005 - 33 * 0.001) * 4:.2f}"
     assert (mage["best dense"], mage["attention"], mage["forwards"]) == ("torch SDPA", "triton, graphs", "33")
     assert (mage["tok/s"], mage["memory"]) == ("128", "3.00 GB")
     assert shown.iloc[2]["speed-up"] == "1.11"  # two rounds have no interval
     assert list(shown.iloc[6][["dense ms", "ms", "speed-up", "memory"]]) == ["out of memory", "—", "—", "—"]
     assert "1000 GB/s, 100 TFLOP/s" in blocks.caption
+    assert "(not timed everywhere: FlashInfer: ModuleNotFoundError: no)" in blocks.caption
+    assert "The first 3 blocks of each generation" in blocks.caption and "on 96 entries" in steps.caption
+    assert shown.iloc[5]["attention"] == "triton, graphs, captured on the clock"
+    assert shown.iloc[2]["attention"] == "triton, graphs without dense"
     step = steps.cells.iloc[4]
     assert (step["faster"], step["bound"], step["prefill s"], step["matrix rate"]) == ("4.02", "4.00", "2", "50 %")
+    assert (step["selection ms"], step["dense warm-up ms"], step["warm-up ms"]) == ("—", "2010", "500")
+    assert steps.cells.iloc[5]["prefill s"] == "2 (1 of 8 rows)"
     assert steps.cells.iloc[0]["sparse ms"] == "—"
     assert blocks.numbers.speedup.iloc[4] == pytest.approx(4.02)
 
@@ -183,6 +116,61 @@ def test_ways_of_running_tell_methods_apart(tmp_path: Path) -> None:
     points = speed_points(load([tmp_path / "ways"]))
     assert list(points.method) == ["mage (overlap=false)", "mage (overlap=true)"] * 2
     assert list(points.speedup) == pytest.approx([2.01, 3.015] * 2)
+
+
+def test_graphs_tell_methods_apart(tmp_path: Path) -> None:
+    for capture in (True, False):
+        write_contest(tmp_path / "ways", "mage", 8192, 2.0 + capture, capture=capture)
+    points = speed_points(load([tmp_path / "ways"]))
+    assert dict(zip(points.method, points.speedup)) == pytest.approx(
+        {"mage (capture=false)": 2.01, "mage (capture=true)": 3.015}
+    )
+
+
+def drawn_by(points: pd.DataFrame, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Figure:
+    figures: list[Figure] = []
+    monkeypatch.setattr("analysis.figures.speed.save", lambda figure, *_: figures.append(figure))
+    speedup_by_context(points, folder, "speed")
+    return figures[0]
+
+
+def test_seeds_are_told_apart_in_table_and_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in (0, 1):
+        write_contest(tmp_path / "seeds", "mage", 8192, 2.0 + seed, seed=seed)
+        write_contest(tmp_path / "seeds", "dense", 8192, 1.0, seed=seed)
+    points = speed_points(load([tmp_path / "seeds"]))
+    shown = speed_tables(points)[0].cells
+    assert list(shown.method) == ["dense (seed=0)", "dense (seed=1)", "mage (seed=0)", "mage (seed=1)"]
+    figure = drawn_by(points, tmp_path, monkeypatch)
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert entries == ["mage (seed=0)", "mage (seed=1)", "bound", "over best dense"]
+
+
+def test_cells_that_share_a_point_are_all_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_contest(tmp_path / "one", "mage", 8192, 2.0)
+    points = speed_points(load([tmp_path / "one"]))
+    twice = pd.concat([points, points.assign(speedup=9.0, speedup_low=9.0, speedup_high=9.0)])
+    [axis] = drawn_by(twice, tmp_path, monkeypatch).axes
+    heights = [y for line in axis.lines for y in np.asarray(line.get_ydata(), dtype=float)]
+    assert {2.01, 9.0} <= {round(y, 4) for y in heights}
+    assert axis.get_ylim() == pytest.approx((0, 1.08 * 9))
+
+
+def test_one_context_has_its_bound_and_a_legend_takes_no_room_from_the_plot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def height(folder: str, names: int) -> float:
+        for number in range(names):
+            write_contest(tmp_path / folder, "mage", 8192, 2.0, options={"check_every": number + 1})
+        figure = drawn_by(speed_points(load([tmp_path / folder])), tmp_path, monkeypatch)
+        figure.draw_without_rendering()
+        [axis] = figure.axes
+        assert len(figure.legends[0].get_texts()) == names + 2
+        bounds = [line for line in axis.lines if (line.get_marker(), line.get_linestyle()) == ("_", "--")]
+        assert [y for line in bounds for y in line.get_ydata()] == pytest.approx([4.0] * names)
+        return float(axis.get_window_extent().height)
+
+    assert height("many", 14) > 0.9 * height("few", 2)
 
 
 def test_the_report_of_speed_alone(contests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

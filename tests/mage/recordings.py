@@ -1,4 +1,5 @@
-"""Recordings of work that show on a CPU what a graph would do, and operations that a graph could hold."""
+"""Recordings of work that show on a CPU what a graph would do, operations that a graph could hold, and what to try them
+on."""
 
 from __future__ import annotations
 
@@ -10,11 +11,50 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from baselines.dense import Dense
+from baselines.flash_block import FlashBlock
+from baselines.quest import Quest
+from baselines.snapkv import SnapKV
+from baselines.streaming_llm import StreamingLLM
+from baselines.tidal_decode import TidalDecode
 from mage.attention import sets
 from mage.attention.operations import Attended, Lengths
 from mage.attention.sets import Aftermath
 from mage.attention.torch_operations import TorchOperations
+from mage.budget import Budget
 from mage.generation.captured import Call
+from mage.generation.decoding import Static, Threshold
+from mage.generation.engine import Engine
+from mage.generation.session import Generation
+from mage.mage import Mage
+from mage.method import Method
+from tests.conftest import prompt
+
+METHODS: dict[str, Method] = {
+    "dense": Dense(),
+    "mage": Mage(dense_layers=1),
+    "mage-refresh": Mage(dense_layers=1, refresh_every=3, commit="dense"),
+    "mage-sparse-commit": Mage(dense_layers=0, commit="sparse"),
+    "quest": Quest(dense_layers=1, page_size=4),
+    "tidal_decode": TidalDecode(dense_layers=0),
+    "snapkv": SnapKV(window=8),
+    "streaming_llm": StreamingLLM(),
+    "flash_block": FlashBlock(dense_layers=1, refresh_every=3),
+    "flash_block-sparse-commit": FlashBlock(commit="sparse"),
+}
+methods = pytest.mark.parametrize("name", METHODS)
+DECODINGS = {"static": Static(tokens_per_step=2), "threshold": Threshold(threshold=0.3)}
+
+
+def written(engine: Engine, lengths: list[int], new: int = 30, budget: int = 9) -> list[Generation]:
+    prefix = engine.prefill([prompt(n, seed=n) for n in lengths], [new] * len(lengths))
+    return engine.generate(prefix, Budget(budget))
+
+
+def told(generations: list[Generation]) -> list[object]:
+    """Tokens and traces, all but the times."""
+    blocks = [[(b.forwards, b.tokens_decided, b.reads, b.dense_reads) for b in g.trace.blocks] for g in generations]
+    return [(g.tokens, g.stop_token, found) for g, found in zip(generations, blocks)]
 
 
 @dataclass(frozen=True)

@@ -5,53 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 
 from baselines.dense import Dense
-from baselines.flash_block import FlashBlock
-from baselines.quest import Quest
-from baselines.snapkv import SnapKV
-from baselines.streaming_llm import StreamingLLM
-from baselines.tidal_decode import TidalDecode
 from mage.attention.block import BlockAttention
 from mage.attention.choice import Choice
-from mage.budget import Budget
-from mage.generation.captured import Call, Graph
-from mage.generation.decoding import Static, Threshold
+from mage.generation.captured import Call
+from mage.generation.decoding import Static
 from mage.generation.editing import Edit
 from mage.generation.engine import Engine
-from mage.generation.session import Generation
 from mage.mage import Mage
-from mage.method import Method
-from mage.models.checkpoint import LanguageModel, load_model
-from tests.conftest import prompt, spec
-from tests.mage.recordings import Counted, Emulated, OnItsOwn, StaticTorch
-
-METHODS: dict[str, Method] = {
-    "dense": Dense(),
-    "mage": Mage(dense_layers=1),
-    "mage-refresh": Mage(dense_layers=1, refresh_every=3, commit="dense"),
-    "mage-sparse-commit": Mage(dense_layers=0, commit="sparse"),
-    "quest": Quest(dense_layers=1, page_size=4),
-    "tidal_decode": TidalDecode(dense_layers=0),
-    "snapkv": SnapKV(window=8),
-    "streaming_llm": StreamingLLM(),
-    "flash_block": FlashBlock(dense_layers=1, refresh_every=3),
-    "flash_block-sparse-commit": FlashBlock(commit="sparse"),
-}
-methods = pytest.mark.parametrize("name", METHODS)
-DECODINGS = {"static": Static(tokens_per_step=2), "threshold": Threshold(threshold=0.3)}
-
-
-def written(engine: Engine, lengths: list[int], new: int = 30, budget: int = 9) -> list[Generation]:
-    prefix = engine.prefill([prompt(n, seed=n) for n in lengths], [new] * len(lengths))
-    return engine.generate(prefix, Budget(budget))
-
-
-def told(generations: list[Generation]) -> list[object]:
-    """Tokens and traces, all but the times."""
-    blocks = [[(b.forwards, b.tokens_decided, b.reads, b.dense_reads) for b in g.trace.blocks] for g in generations]
-    return [(g.tokens, g.stop_token, found) for g, found in zip(generations, blocks)]
+from mage.models.checkpoint import LanguageModel
+from tests.mage.recordings import DECODINGS, METHODS, Counted, Emulated, OnItsOwn, StaticTorch, methods, told, written
 
 
 @methods
@@ -179,18 +143,3 @@ def test_the_seconds_of_a_block_are_part_of_its_elapsed_time(model: LanguageMode
     (result,) = written(Engine(model, METHODS["mage"], Static(tokens_per_step=2)), [75])
     for told_of in result.trace.blocks:
         assert 0.0 < sum(told_of.seconds.values()) <= told_of.elapsed
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@methods
-@pytest.mark.parametrize("attention", ["torch", "triton"])
-@pytest.mark.parametrize("lengths", [[75], [75, 64, 3, 50]], ids=["one", "uneven"])
-def test_graphs_change_nothing(checkpoint: Any, name: str, attention: str, lengths: list[int]) -> None:
-    model = load_model(checkpoint, spec(), device="cuda")
-    for decoding in DECODINGS.values():
-        plain, graphs = (
-            Engine(model, METHODS[name], decoding, attention=attention, capture=capture) for capture in (False, True)
-        )
-        assert graphs.recording is Graph and plain.recording is None
-        assert told(written(graphs, lengths)) == told(written(plain, lengths))

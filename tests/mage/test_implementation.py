@@ -90,10 +90,21 @@ def test_auto_is_torch_on_a_gpu_that_is_too_old(
 ) -> None:
     installed(True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for capability, expected in (((7, 5), "torch"), ((8, 0), "triton"), ((9, 0), "triton")):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda found=capability: found)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
         assert resolve("auto", "cuda") == expected
         assert resolve("triton", "cuda") == "triton" and resolve("torch", "cuda") == "torch"
+
+
+def test_auto_asks_the_gpu_that_was_chosen(installed: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    found = {"cuda": (9, 0), "cuda:0": (9, 0), "cuda:1": (7, 5)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: found[device])
+    # The third is not there: that is refused elsewhere.
+    assert [resolve("auto", f"cuda:{n}") for n in range(3)] == ["triton", "torch", "triton"]
 
 
 def test_triton_on_a_cpu_needs_the_interpreter(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import runners.environment
-from runners.environment import git_state
+from runners.environment import describe, git_state
 from tests.runners.conftest import records
 
 
@@ -54,3 +54,10 @@ def test_threads_are_set_and_recorded(run: Callable[..., int], out: Path, monkey
     asked.clear()
     assert run("method=dense", "model.threads=null", "examples=2") == 0
     assert asked == [before]
+
+
+@pytest.mark.parametrize(
+    ("device", "capture", "told"), [("cuda", True, True), ("cuda", False, False), ("cpu", True, False)]
+)
+def test_graphs_are_told_of_where_there_could_be_some(device: str, capture: bool, told: bool) -> None:
+    assert describe(torch.device(device), "", "torch", capture=capture).capture is told

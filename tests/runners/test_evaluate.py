@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mage.generation import engine
 from runners.evaluate import summarise
 from runners.record import CellRecord, ExampleResult
 from tests.runners.conftest import records
@@ -100,3 +101,24 @@ def test_a_method_that_keeps_the_prefix_has_one_cell_for_all_budgets(run: Callab
     assert set(found) == {"dense-all", "flash_block-all"}
     metrics, dense = (found[f"{name}-all"].metrics for name in ("flash_block", "dense"))
     assert metrics["density"] < dense["density"] == 1.0 and metrics["sparse_token_share"] > 0.0
+
+
+@pytest.mark.parametrize("capture", [True, False])
+@pytest.mark.parametrize("runner", ["evaluate", "recall", "latency"])
+def test_graphs_can_be_turned_off(
+    run: Callable[..., int], out: Path, runner: str, capture: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Engine(engine.Engine):
+        def __init__(self, *given: Any, capture: bool = True, **options: Any) -> None:
+            asked.append(capture)
+            super().__init__(*given, capture=capture, **options)
+
+    monkeypatch.setattr(engine, "Engine", Engine)
+    small = ["runner.context=32", "runner.rounds=1"] if runner == "latency" else ["examples=1"]
+    overrides = ["method=mage", "budget=8", "dense_reference=false", f"runner={runner}", *small]
+    assert run(*overrides, f"capture={str(capture).lower()}") == 0
+    assert set(asked) == {capture}
+    (record,) = records(out).values()
+    assert record.config["capture"] is capture and not record.environment.capture, "there is no GPU"

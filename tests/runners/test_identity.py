@@ -48,6 +48,7 @@ def cell(checkpoint: Path, *overrides: str) -> Cell:
         "model.stop_ids=[2,0]",
         "model.device=cuda",
         "attention=triton",
+        "capture=false",
     ],
 )
 def test_what_can_change_a_result_changes_the_identity(override: str, tiny_checkpoint: Path) -> None:
@@ -186,8 +187,9 @@ def test_options_that_came_later_leave_the_identity_of_earlier_cells(tiny_checkp
     now = cell(tiny_checkpoint)
     before = {**now.config, "runner": {k: v for k, v in now.config["runner"].items() if k != "likelihood"}}
     assert "likelihood" in now.config["runner"] and read_cell(before).identity == now.identity
-    before = {k: v for k, v in now.config.items() if k != "attention"}
-    assert "attention" in now.config and read_cell(before).identity == now.identity
+    for option in ("attention", "capture"):
+        before = {k: v for k, v in now.config.items() if k != option}
+        assert option in now.config and read_cell(before).identity == now.identity
 
 
 def test_the_implementation_that_runs_is_part_of_it(tiny_checkpoint: Path) -> None:

@@ -19,13 +19,22 @@ def test_timings_are_written_and_summed_up(
 ) -> None:
     assert run(*FAST, f"model.weights={tiny_checkpoint}", "runner.batches=[1,2]") == 0
     lines = capfd.readouterr().out.splitlines()
-    last, record = json.loads(lines[-1]), json.loads((out / "kernels_tiny_torch_float32.json").read_text())
+    last = json.loads(lines[-1])
+    (path,) = out.glob("kernels_tiny_torch_float32_*.json")
+    record = json.loads(path.read_text())
     assert len(record["timings"]) == len(lines) - 2 == 2 * 2 * 2
-    assert last["record"].endswith("kernels_tiny_torch_float32.json") and last["wrong"] == []
+    assert last["record"] == str(path) and last["wrong"] == []
     shapes = {(t["kernel"], t["context"], t["batch"]) for t in record["timings"]}
     assert shapes == {(k, n, b) for k in ("mass", "gather") for n in (64, 96) for b in (1, 2)}
     assert record["environment"]["attention"] == "torch" and record["roofs"]["flops_per_second"] > 0
     assert set(last["share"]) == {f"{k}/torch/{n}x{b}" for k, n, b in shapes}
+
+
+def test_what_differs_has_a_file_of_its_own(run: Callable[..., int], tiny_checkpoint: Path, out: Path) -> None:
+    shape = ["runner=kernels", "runner.contexts=[64]", "runner.runs=3", "runner.kernels=[gather]"]
+    for override in ("budget=16", "budget=32", "runner.page_size=8", "model.block_size=16", "budget=16"):
+        assert run(*shape, f"model.weights={tiny_checkpoint}", override) == 0
+    assert len(list(out.glob("kernels_tiny_torch_float32_*.json"))) == 4
 
 
 def test_a_body_in_the_config_needs_no_weights(run: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
@@ -58,13 +67,14 @@ def test_a_wrong_kernel_is_told_and_fails_the_run(
         ("runner.runs=0", "runner.runs=0 is out of range"),
         ("runner.kernels=[gathr]", "kernel=gathr is not known; did you mean gather?"),
         ("runner.contxts=[1]", "runner.contxts"),
+        ("runner.kernels=[prefill] runner.batches=[2]", "times nothing: a prefill is timed on one row"),
         ("model.device=cuda:99", "model.device=cuda:99"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(
     override: str, words: str, run: Callable[..., int], out: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("runner=kernels", override) == 2
+    assert run("runner=kernels", *override.split()) == 2
     printed = capfd.readouterr()
     assert words in printed.err and len(printed.err.splitlines()) == 1 and printed.out == ""
     assert not out.exists()

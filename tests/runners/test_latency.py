@@ -64,6 +64,15 @@ def test_a_sweep_times_methods_against_dense_and_ends_with_json(
     assert "0 cells computed, 2 were finished before" in capsys.readouterr().out
 
 
+def test_the_window_of_random_weights_does_not_bind() -> None:
+    random = ["runner=latency", "model=fast_dllm_v2_7b", "model.weights=random", "model.device=cpu"]
+    configs = [compose_sweep([*random, f"runner.context={n}"], CONF, multirun=False) or [] for n in (8192, 32768)]
+    short, long = (plan_sweep(config).cells[0] for config in configs)
+    assert short.checkpoint.config.max_positions == 32768
+    assert long.checkpoint.config.max_positions == 32768 + 5 * 32
+    assert long.config["model"]["body"]["max_position_embeddings"] == 32768  # what was asked for
+
+
 def test_rounds_of_a_killed_run_are_not_mixed_with_others(run: Run, out: Path) -> None:
     assert run(*FAST, "method=mage") == 0
     (folder,) = (path for path in out.iterdir() if path.is_dir())
@@ -96,7 +105,7 @@ def test_what_is_not_used_is_no_part_of_a_cell(override: str, tiny_checkpoint: P
         "runner.blocks=2",
         "runner.rounds=6",
         "runner.prefill_chunk=1024",
-        "runner.capture=false",
+        "capture=false",
         "runner.check_every=8",
         "runner.overlap=true",
         "decoding=threshold",

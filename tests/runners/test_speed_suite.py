@@ -14,12 +14,14 @@ import torch
 from analysis.frame import load
 from mage.timing import roofs
 from run import CONF
-from runners import speed_matrix
+from runners import random_model, speed_matrix
 from runners.choices import read_choice
 from runners.composition import compose_sweep
+from runners.plain_record import PlainRecord
 from runners.speed_suite import main
 from tests.runners.test_configs import choices
 
+RUNNER = ("check_every", "prefill_chunk", "warm_blocks")
 ROOT = Path(__file__).resolve().parents[2]
 LACKING = ("hydra", "omegaconf", "pydantic", "wandb", "pandas", "rich", "matplotlib", "datasets", "transformers")
 PROGRAM = f"""
@@ -90,6 +92,9 @@ def test_it_needs_little_more_than_torch_and_its_records_are_read(arguments: lis
         *((128, 1, "mage"), (128, 1, "quest"), (128, 2, "mage")),
     ]
     assert (found.speedup > 0).all() and (found.bound_speedup > 1).all() and (found.forwards_per_block == 8).all()
+    assert (found.prefill_rows == 1).all() and not found.method.str.contains("=").any()
+    told_of = {tuple(record.config["runner"][key] for key in RUNNER) for record in found.record}
+    assert told_of == {(7, None, 0)}
     assert set(results.latency.attention) == {"torch"}
     (kernels,) = (tmp_path / "out").glob("kernels_*.json")
     assert json.loads(kernels.read_text())["wrong"] == []
@@ -130,6 +135,43 @@ def test_what_does_not_fit_is_a_record_and_the_next_point_is_tried(
 
 
 @pytest.mark.usefixtures("short")
+def test_a_model_that_does_not_fit_is_a_record_of_each_point_and_the_next_one_is_tried(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load_model, names = random_model.load_model, iter(["large", "small"])
+
+    def scarce(*given: Any, **options: Any) -> Any:
+        if next(names) == "large":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return load_model(*given, **options)
+
+    (tmp_path / "model" / "large.yaml").write_text(SMALL.replace("small", "large").replace("64", "128"))
+    monkeypatch.setattr(random_model, "load_model", scarce)
+    assert main([*arguments, "--models", "large,small"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["status"] == {"done": 6, "out_of_memory": 6}
+    found = load([tmp_path / "out"]).cells
+    assert set(found[found.status == "out_of_memory"].model) == {"large"}
+
+
+@pytest.mark.usefixtures("short")
+def test_the_last_line_is_printed_whatever_happens(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write, written = speed_matrix.PlainRecord.write, []
+
+    def full(self: PlainRecord, experiment: Path) -> Path:
+        written.append(self)
+        if len(written) == 2:
+            raise OSError("no space left on device")
+        return write(self, experiment)
+
+    monkeypatch.setattr(speed_matrix.PlainRecord, "write", full)
+    assert main(arguments) == 1
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["failed"] == "OSError: no space left on device" and told["status"] == {"done": 1}
+
+
+@pytest.mark.usefixtures("short")
 def test_where_graphs_fail_all_goes_on_without_them(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,7 +188,7 @@ def test_where_graphs_fail_all_goes_on_without_them(
     assert "without CUDA graphs from here on: RuntimeError" in capsys.readouterr().out
     assert asked.count(True) == 2
     found = load([tmp_path / "out"]).cells
-    assert set(found.status) == {"done"} and not any(r.config["runner"]["capture"] for r in found.record)
+    assert set(found.status) == {"done"} and not any(r.config["capture"] for r in found.record)
 
 
 @pytest.mark.usefixtures("short")
@@ -163,17 +205,29 @@ def test_what_the_time_does_not_suffice_for_is_named(
     ("wrong", "told"),
     [
         (["--models", "smal"], "did you mean small?"),
+        (["--models", "small,smal"], "did you mean small?"),
+        (["--block-size", "0"], "--block-size=0 is out of range. Allowed: integers >= 1."),
+        (["--block-size", "-32"], "--block-size=-32 is out of range."),
+        (["--device", "tpu"], "--device=tpu: not a device. Allowed: cpu, cuda, cuda:N."),
+        (["--contexts", "abc"], "abc is not allowed. Allowed: integers, with commas between them."),
+        (["--rounds", "two"], "argument --rounds: invalid int value: 'two'"),
         (["--contexts", "100"], "Allowed: multiples of --block-size=8."),
         (["--batches", "0,1"], "Allowed: integers >= 1."),
         (["--attention", "fast"], "attention=fast is not known"),
-        (["--dtype", "int8"], "model.dtype=int8 is not known"),
+        (["--dtype", "int8"], "--dtype=int8 is not known"),
     ],
 )
 def test_a_wrong_argument_is_refused(
-    wrong: list[str], told: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
+    wrong: list[str],
+    told: str,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(speed_matrix.RandomModel, "load", lambda *_: pytest.fail("weights were drawn"))
     assert main([*arguments, *wrong]) == 2
-    assert told in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert told in printed.err and len(printed.err.splitlines()) == 1 and printed.out == ""
 
 
 def test_choices_are_read_as_hydra_puts_them_together() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from baselines.dense import Dense
 from baselines.flash_block import FlashBlock
 from baselines.quest import Quest
+from mage.attention.torch_operations import TorchOperations
 from mage.budget import Budget
 from mage.generation.decoding import Decoding, Static, Threshold
 from mage.generation.engine import Engine
@@ -18,11 +20,12 @@ from mage.method import Method
 from mage.models.checkpoint import LanguageModel
 from mage.timing.bound import Bound, Reading, bound_of
 from mage.timing.contest import Contest
-from mage.timing.counts import Shape, forward_parts, least_seconds, selection_part
+from mage.timing.counts import Part, Shape, forward_parts, least_seconds, selection_part
 from mage.timing.dense import dense_seconds
 from mage.timing.latency import measure
 from mage.timing.roofs import Roofs
 from mage.timing.rounds import Round
+from mage.timing.side import Side
 from mage.timing.summary import metrics_of
 from mage.timing.workload import Workload, empty, prefilled, without_stops
 
@@ -52,6 +55,10 @@ def bounds(model: LanguageModel, method: Method, found: Round) -> tuple[Bound, B
 
 def seconds(model: LanguageModel, attended: float, read: float | None = None) -> float:
     return least_seconds(forward_parts(Shape(model.body.config, 4, 1, BLOCK), attended, read), ROOFS)
+
+
+def slowed(side: Side) -> Side:
+    return replace(side, elapsed=2 * side.elapsed)
 
 
 def test_every_block_does_all_of_its_work_and_is_committed(model: LanguageModel) -> None:
@@ -94,7 +101,7 @@ def test_bound_of_mage(model: LanguageModel) -> None:
     dense, bound = bounds(model, method, one_round(model, method, Static()))
     exact, sparse = seconds(model, LAYERS * CONTEXT), seconds(model, CONTEXT + 2 * K)
     shape = Shape(model.body.config, 4, 1, BLOCK)
-    chosen = least_seconds([selection_part(shape, 2 * CONTEXT / 2, scored=True)], ROOFS)
+    chosen = least_seconds([selection_part(shape, 2 * CONTEXT / 2, "positions")], ROOFS)
     assert dense.block == pytest.approx((BLOCK + 1) * exact)
     assert dense.sparse is dense.selection is None
     assert (bound.exact, bound.sparse, bound.commit) == pytest.approx((exact, sparse, exact))
@@ -102,12 +109,20 @@ def test_bound_of_mage(model: LanguageModel) -> None:
     assert bound.block == pytest.approx(2 * exact + chosen + (BLOCK - 1) * sparse)
 
 
-def test_bound_of_quest_has_its_bounds_of_pages_in_every_step(model: LanguageModel) -> None:
-    method = Quest(dense_layers=1, page_size=4)
+@pytest.mark.parametrize(
+    ("reduction", "share", "queries"), [("sum", "kv_head", 2), ("sum", "query_head", 4), ("max", "kv_head", 4 * BLOCK)]
+)
+def test_bound_of_quest_has_its_bounds_of_pages_in_every_step(
+    model: LanguageModel, reduction: str, share: str, queries: int
+) -> None:
+    method = Quest(dense_layers=1, page_size=4, reduction=reduction, share=share)  # type: ignore[arg-type]
     _, bound = bounds(model, method, one_round(model, method, Static()))
-    attended = CONTEXT + 2 * K
+    pages = 2 * CONTEXT / 4
+    scores = Part("scores", pages * 2 * (2 * 16) * 4, pages * queries * 2 * (2 * 16))  # 2 KV heads, 4 query heads of 16
     assert bound.exact is bound.selection is None
-    assert bound.sparse == pytest.approx(seconds(model, attended, attended + 2 * CONTEXT / 4))
+    gathered = CONTEXT + 2 * K * (1 if share == "kv_head" else 2)
+    forward = seconds(model, CONTEXT + 2 * K, gathered)
+    assert bound.sparse == pytest.approx(forward + least_seconds([scores], ROOFS))
     assert bound.block == pytest.approx(BLOCK * bound.sparse + seconds(model, LAYERS * CONTEXT))
 
 
@@ -131,7 +146,37 @@ def test_a_sparse_commit_is_bound_as_a_sparse_step(model: LanguageModel) -> None
 def test_dense_attention_is_timed_by_implementation(model: LanguageModel) -> None:
     dense, _ = engines(model, Mage(), Static())
     found = dense_seconds(prefilled(dense, WORK), model.body.config.num_heads, BLOCK, [dense.operations])
-    assert set(found) == {"torch", "torch SDPA"} and min(found.values()) > 0
+    assert list(found.seconds) == ["torch", "torch SDPA"] and min(found.seconds.values()) > 0
+    assert found.absent == {}
+
+
+def test_why_an_implementation_is_absent_is_told(model: LanguageModel) -> None:
+    class Failing(TorchOperations):
+        def exact(self, *_: object) -> NoReturn:
+            raise RuntimeError("no such shape\nand more")
+
+    dense, _ = engines(model, Mage(), Static())
+    found = dense_seconds(prefilled(dense, WORK), model.body.config.num_heads, BLOCK, [Failing()])
+    assert found.absent == {"torch": "RuntimeError: no such shape"} and list(found.seconds) == ["torch SDPA"]
+
+
+def test_blocks_that_warm_up_are_told_apart(model: LanguageModel) -> None:
+    dense, method = engines(model, Mage(dense_layers=1), Static())
+    work = replace(WORK, warm_blocks=2)
+    conditions, timed = measure(dense, method, Budget(K), prefilled(dense, work), work, ROOFS, rounds=1)
+    found = metrics_of(conditions, timed)
+    assert (conditions.warm_blocks, conditions.empty_entries) == (2, 2 * BLOCK)
+    assert found["warm_up_seconds"] > 0 and found["dense_warm_up_seconds"] > found["dense_block_seconds"] / 2
+    assert found["empty_step_entries"] == 2 * BLOCK and found["captures"] == 0
+
+
+def test_recordings_made_on_the_clock_are_counted(model: LanguageModel) -> None:
+    dense, _ = engines(model, Mage(), Static())
+    (generation,) = dense.generate(prefilled(dense, replace(WORK, blocks=3)))
+    generation.trace.blocks[0].captures, generation.trace.blocks[2].captures = 4, 1
+    found = Side.of([generation], 0.0, warm_blocks=1)
+    assert found.captures == 0.5
+    assert found.warm_up == generation.trace.blocks[0].elapsed
 
 
 def test_metrics_are_medians_and_leave_out_what_a_method_has_not(model: LanguageModel) -> None:
@@ -145,7 +190,12 @@ def test_metrics_are_medians_and_leave_out_what_a_method_has_not(model: Language
     assert (found["speedup_low"], found["speedup_high"]) == (speedups[0], speedups[-1])
     ratio = timed[0].dense.block / timed[0].method.block
     assert found["bound_speedup"] == pytest.approx(ratio) and ratio > 1
-    assert found["bound_share"] == pytest.approx(found["speedup"] / ratio)
+    of_roof = sorted(one.method.block / one.round.method.elapsed for one in timed)
+    assert found["roof_share"] == pytest.approx((of_roof[2] + of_roof[3]) / 2)
+    slow = metrics_of(conditions, [replace(t, round=replace(t.round, dense=slowed(t.round.dense))) for t in timed])
+    assert slow["roof_share"] == found["roof_share"] and slow["speedup"] == pytest.approx(2 * found["speedup"])
+    assert slow["dense_roof_share"] == pytest.approx(found["dense_roof_share"] / 2)
+    assert "warm_up_seconds" not in found and found["prefill_rows"] == 1
     assert found["forwards_per_block"] == found["dense_forwards_per_block"] == BLOCK + 1
     assert found["tokens_per_second"] > 0 and 0 < found["density"] < 1
     for name in ("sparse_step_speedup", "sparse_step_over_empty", "first_step_over_dense", "prefill_rate_share"):
@@ -155,8 +205,12 @@ def test_metrics_are_medians_and_leave_out_what_a_method_has_not(model: Language
     lost = [(one.round.dense.elapsed - (BLOCK + 1) * 1.0) / one.round.method.elapsed for one in timed]
     assert other["speedup_over_best"] == pytest.approx(torch.tensor(lost).double().quantile(0.5).item())
     assert slower.dense_reference == "torch SDPA" and "prefill_rate_share" not in other
+    alone = metrics_of(replace(conditions, dense_attention={"torch SDPA": 1.0}), timed)
+    assert "speedup_over_best" not in alone and alone["best_dense_attention_seconds"] == 1.0
+    assert replace(conditions, dense_attention={}).dense_reference is None
     control = metrics_of(
         conditions, [replace(t, round=replace(t.round, method=t.round.dense), method=t.dense) for t in timed]
     )
     assert control["speedup"] == control["bound_speedup"] == 1.0
     assert "sparse_step_speedup" not in control and "sparse_step_seconds" not in control
+    assert found["selection_seconds_per_block"] > 0 and "selection_seconds_per_block" not in control

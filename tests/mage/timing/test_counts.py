@@ -51,10 +51,16 @@ def test_a_set_costs_what_it_holds_and_metadata_cost_bytes_alone() -> None:
 
 def test_scoring_all_keys_again_is_half_of_attention() -> None:
     attention = by_name(forward_parts(SHAPE, 300))["attention"]
-    scored, listed = (selection_part(SHAPE, 150, scored=s) for s in (True, False))
+    scored, listed = (selection_part(SHAPE, 150, s) for s in ("positions", "nothing"))
     in_block = 2 * 8 * 3 * 8 * 4 * 16 * 4
     assert scored.bytes == listed.bytes == attention.bytes / 2
     assert (scored.flops, listed.flops) == ((attention.flops - in_block) / 2, 0.0)
+
+
+def test_bounds_of_pages_are_multiplied_by_positions_or_by_their_sum() -> None:
+    flops = {s: selection_part(SHAPE, 3 * 25, s).flops for s in ("positions", "query_heads", "kv_heads")}
+    by_a_row = 2 * 3 * 25 * 2 * (2 * 16)  # batch, layers, pages, products, multiplications and additions of d
+    assert flops == {"positions": by_a_row * 8 * 4, "query_heads": by_a_row * 4, "kv_heads": by_a_row * 2}
 
 
 def test_experts_are_read_as_far_as_they_are_taken() -> None:

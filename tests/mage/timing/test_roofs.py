@@ -16,6 +16,17 @@ def test_roofs_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1e8 < found.flops_per_second < 1e15
 
 
+@pytest.mark.parametrize(("copied", "read", "rate"), [(1.0, 1.0, 2.0), (4.0, 1.0, 1.0)])
+def test_the_larger_bandwidth_of_a_copy_and_a_reduction_counts(
+    copied: float, read: float, rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter([copied, read, 1.0])
+    monkeypatch.setattr(roofs, "_seconds", lambda *_: next(told))
+    monkeypatch.setitem(roofs.COPY_BYTES, "cpu", 2**12)
+    monkeypatch.setitem(roofs.PRODUCT_SIZE, "cpu", 10)
+    assert measure_roofs(torch.device("cpu"), torch.float32) == Roofs(rate * 2**12, 2000.0)
+
+
 def test_the_nearer_roof_decides() -> None:
     known = Roofs(bytes_per_second=10.0, flops_per_second=100.0)
     assert known.seconds(20, 100) == 2.0
