@@ -1,0 +1,180 @@
+"""What goes wrong in a sweep: a cell that fails has a typed status, and the others are computed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import BaseModel
+
+import runners.environment
+import runners.sweep
+import runners.workbench
+from mage.errors import UserError
+from runners.evaluate import Evaluate
+from runners.store import Store
+from tests.runners.conftest import outcome, records, write_tiny_checkpoint
+
+Run = Callable[..., int]
+SWEEP = ("-m", "method=mage,quest", "budget=16,32")
+
+
+def fail_on(monkeypatch: pytest.MonkeyPatch, method: str, error: Exception, after: int = 0) -> None:
+    """Let cells of `method` raise `error` after that many examples."""
+    compute = Evaluate.compute
+    seen = 0
+
+    def failing(self: Evaluate, cell: Any, bench: Any, questions: Sequence[Any]) -> list[BaseModel]:
+        nonlocal seen
+        if cell.labels.method == method:
+            seen += 1
+            if seen > after:
+                raise error
+        return compute(self, cell, bench, questions)
+
+    monkeypatch.setattr(Evaluate, "compute", failing)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (MemoryError("no memory"), "out_of_memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), "out_of_memory"),
+        (ZeroDivisionError("division by zero"), "error"),
+        (UserError("max_new_tokens=0 is out of range."), "invalid_config"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_cell_that_fails_is_typed_and_the_sweep_goes_on(
+    error: Exception,
+    status: str,
+    run: Run,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fail_on(monkeypatch, "mage", error, after=2)
+    assert run("-m", "method=mage,quest") == 1
+    found = records(out)
+    failed = found.pop("mage-16")
+    assert failed.status == status and failed.metrics == {}
+    assert failed.error is not None and str(error) in failed.error
+    assert ("Traceback" in failed.error) == (status == "error")
+    assert failed.examples is not None and failed.examples.count == 2
+    assert {record.status for record in found.values()} == {"done"}
+    assert f"failed: {failed.name}: {status}" in capsys.readouterr().out
+
+    monkeypatch.undo()
+    assert run("-m", "method=mage,quest") == 0
+    assert records(out)["mage-16"].metrics["examples"] == 4
+
+
+def test_a_misshapen_checkpoint_refuses_the_sweep(
+    run: Run, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = change_config(write_tiny_checkpoint(tmp_path / "odd", seed=1), intermediate_size=40)
+    whole = write_tiny_checkpoint(tmp_path / "whole")
+    assert run("-m", f"model.weights={whole},{odd}", "method=dense,mage") == 2
+    assert "has shape" in capsys.readouterr().err and not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (RuntimeError("CUDA error: out of memory"), "out_of_memory"),
+        (AssertionError("Torch not compiled with CUDA enabled"), "error"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_trouble_while_loading_is_typed(
+    error: Exception, status: str, run: Run, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, loads = runners.workbench.load_model, []
+
+    def fail_once(*arguments: Any, **options: Any) -> Any:
+        loads.append(arguments)
+        if len(loads) == 1:
+            raise error
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(runners.workbench, "load_model", fail_once)
+    assert run("-m", "method=dense,mage") == 1
+    assert {name: record.status for name, record in records(out).items()} == {"dense-all": status, "mage-16": "done"}
+
+
+def test_on_error_stop_ends_the_sweep(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_on(monkeypatch, "mage", ZeroDivisionError())
+    assert run("-m", "method=mage,quest", "runner.on_error=stop") == 1
+    assert set(records(out)) == {"dense-all", "mage-16"}
+
+
+def test_a_cell_over_its_time_keeps_what_it_has(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute, seen = Evaluate.compute, []
+
+    def slow(self: Evaluate, cell: Any, bench: Any, questions: Sequence[Any]) -> list[BaseModel]:
+        seen.append(questions)
+        if len(seen) == 3:
+            signal.raise_signal(signal.SIGALRM)  # what the timer does after timeout_s
+        return compute(self, cell, bench, questions)
+
+    monkeypatch.setattr(Evaluate, "compute", slow)
+    assert run("method=dense", "runner.timeout_s=900") == 1
+    (record,) = records(out).values()
+    assert record.status == "timeout" and "runner.timeout_s=900" in (record.error or "")
+    assert record.examples is not None and record.examples.count == 2
+
+
+def test_the_timer_reaches_a_cell(run: Run, out: Path) -> None:
+    assert run("method=dense", "runner.timeout_s=0.0001") == 1
+    assert next(iter(records(out).values())).status == "timeout"
+
+
+def change_config(checkpoint: Path, **changes: object) -> Path:
+    file = checkpoint / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    return checkpoint
+
+
+def test_a_prompt_that_cannot_be_cut_to_the_model_is_an_invalid_config(run: Run, out: Path, tmp_path: Path) -> None:
+    short = change_config(write_tiny_checkpoint(tmp_path / "short"), max_position_embeddings=32)
+    fields = ("task.lengths=[32]", "task.needles=1", "task.asked=1")  # the context fits, the question does not
+    assert run("method=dense", f"model.weights={short}", *fields) == 1
+    (record,) = records(out).values()
+    assert record.status == "invalid_config" and "max_positions=32" in (record.error or "")
+    assert record.examples is None
+
+
+def test_cut_prompts_are_told(run: Run, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("method=dense") == 0
+    assert "truncated" not in capsys.readouterr().out
+    short = change_config(write_tiny_checkpoint(tmp_path / "short"), max_position_embeddings=128)
+    assert run("method=dense", f"model.weights={short}", "name=cut") == 0
+    (record,) = records(out.parent / "cut").values()
+    assert record.metrics["truncated_examples"] == 4
+    printed = capsys.readouterr().out
+    assert "truncated: prompts that were cut" in printed and "task.max_prompt_tokens" in printed and "4.000" in printed
+
+
+def test_a_full_disk_fails_the_cell_and_spares_the_others(
+    run: Run, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("method=dense") == 0
+    before = outcome(out)
+    for name in ("append", "finish"):
+
+        def full(self: Store, content: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+
+        monkeypatch.setattr(Store, name, full)
+    assert run("-m", "method=dense,mage") == 1
+    assert "No space left on device" in capsys.readouterr().out
+    assert outcome(out) == before
