@@ -23,7 +23,6 @@ from runners.store import Store
 from tests.runners.conftest import outcome, records, write_tiny_checkpoint
 
 Run = Callable[..., int]
-SWEEP = ("-m", "method=mage,quest", "budget=16,32")
 
 
 def fail_on(monkeypatch: pytest.MonkeyPatch, method: str, error: Exception, after: int = 0) -> None:
