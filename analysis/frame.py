@@ -17,16 +17,12 @@ from analysis.marks import mark_tasks
 from analysis.variants import name_variants
 from mage.budget import Budget
 from mage.errors import UserError
+from runners.checksums import Checksums
 from runners.latency_result import LatencyResult
 from runners.record import CellRecord, ExampleResult, RecallResult
+from runners.rows import ROWS, Row
 
 Model = TypeVar("Model", bound=BaseModel)
-Row = ExampleResult | RecallResult | LatencyResult
-ROWS: dict[str, type[ExampleResult] | type[RecallResult] | type[LatencyResult]] = {
-    "evaluate": ExampleResult,
-    "recall": RecallResult,
-    "latency": LatencyResult,
-}
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,10 @@ def read_cell(folder: Path) -> tuple[CellRecord, list[Row]]:
     Raises UserError with the names of the file and the field that are wrong.
     """
     path = folder / "record.json"
-    record = _validate(CellRecord, path.read_bytes(), str(path))
+    content = path.read_bytes()
+    record = _validate(CellRecord, content, str(path))
+    if Checksums(folder).contradict(path.name, content):
+        raise UserError(f"{path} is not what was written: its checksum differs. The same sweep computes the cell anew")
     if record.examples is None:
         if record.status == "done" and record.labels.runner in ROWS:
             raise UserError(f"{path}: field examples is missing, although status is 'done'")

@@ -1,17 +1,22 @@
 """The place of one cell: examples.jsonl grows line by line, record.json is written last.
 
-A line is on the disk before the next example starts, so a kill costs the example in flight and no more.
+A line is on the disk before the next example starts, so a kill costs the example in flight and no more. What is
+damaged is told, kept under another name and computed anew. `python -m runners.store` checks and lists such places.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from runners.checksums import Checksums
+from runners.durability import append, keep_copy, replace, set_aside
+from runners.lines import first_finding, read_lines
 from runners.record import EXAMPLES_NAME, RECORD_NAME, CellRecord, ExamplesFile
 
 
@@ -21,6 +26,9 @@ class Store:
     def __init__(self, folder: Path, row_type: type[BaseModel]) -> None:
         self.folder = folder
         self._row_type = row_type
+        self._sums = Checksums(folder)
+        self._identity: str | None = None  # that of the cell, once `finished` was asked
+        self._size: int | None = None  # of examples.jsonl as this store left it; None: not looked at yet
 
     @property
     def _examples(self) -> Path:
@@ -32,84 +40,115 @@ class Store:
 
     def finished(self, identity: str) -> CellRecord | None:
         """Return the record when the cell is done, its identity is `identity` and its examples are as it says."""
+        self._identity = identity
         try:
-            record = CellRecord.model_validate_json(self._record.read_bytes())
-        except (OSError, ValidationError):
+            record = read_record(self.folder)
+            whole = record.examples is not None and record.examples == self.examples_file()
+        except (OSError, DamagedError):
             return None
-        whole = record.examples is not None and record.examples == self.examples_file()
         return record if whole and record.status == "done" and record.identity == identity else None
 
-    def resume(self, ids: Sequence[str], batch_size: int) -> list[BaseModel]:
-        """Return the results that stand already, and cut what follows them.
+    def resume(
+        self, ids: Sequence[str], batch_size: int, say: Callable[[str], None] = lambda text: None
+    ) -> list[BaseModel]:
+        """Return the results that stand already, and cut what follows them. Raises OSError.
 
-        They are the leading lines that validate and carry the expected ids, in whole batches: a torn last line and a
-        part of a batch are cut, so that what is computed next is computed as in an undisturbed run. A record of an
-        earlier, failed attempt goes.
+        They are the leading lines that validate, are as their checksums say and carry the expected ids, in whole
+        batches: a torn last line and a part of a batch are cut, so that what is computed next is computed as in an
+        undisturbed run. The record of an earlier, failed attempt goes. What is damaged is told to `say` in one line;
+        it stays beside its file as *.damaged-N.
         """
-        self._record.unlink(missing_ok=True)
-        if not self._examples.exists():
-            return []
-        rows: list[BaseModel] = []
-        ends = [0]
-        for line in self._examples.read_bytes().splitlines(keepends=True):
-            if len(rows) == len(ids) or not line.endswith(b"\n"):
-                break
-            try:
-                row = self._row_type.model_validate_json(line)
-            except ValidationError:
-                break
-            if row.model_dump(include={"id"})["id"] != ids[len(rows)]:
-                break
-            rows.append(row)
-            ends.append(ends[-1] + len(line))
-        kept = len(rows) if len(rows) == len(ids) else len(rows) // batch_size * batch_size
-        os.truncate(self._examples, ends[kept])
-        return rows[:kept]
+        described = self._drop_record(say)
+        content = self._examples.read_bytes() if self._examples.exists() else b""
+        doubted = described is not None and described != _describe(content)
+        found = read_lines(content, self._row_type, self._sums.read(EXAMPLES_NAME), ids=ids, strict=doubted)
+        count = len(found.rows)
+        kept = count if count == len(ids) else count // batch_size * batch_size
+        if found.trouble is not None:
+            copy = keep_copy(self._examples, content[found.ends[count] :])
+            told = f"{EXAMPLES_NAME}: {found.trouble}; from there on it is kept as {copy.name} and computed anew"
+            say(f"{self.folder.name}: {told}")
+        elif doubted:
+            told = f"{EXAMPLES_NAME} is not what {RECORD_NAME} describes: {count} of {len(ids)} examples stand"
+            say(f"{self.folder.name}: {told}, the others are computed anew")
+        self._size = found.ends[kept]
+        if self._size < len(content):
+            os.truncate(self._examples, self._size)
+        self._sums.cut(EXAMPLES_NAME, self._size)
+        return found.rows[:kept]
 
     def append(self, rows: Sequence[BaseModel]) -> None:
-        """Write the results of one batch durably, but for fields that were not measured.
+        """Write the results of one batch durably, but for fields that were not measured. Raises OSError.
 
         Whatever is raised, the file is then as it was before.
         """
-        content = "".join(row.model_dump_json(exclude_unset=True) + "\n" for row in rows).encode()
-        descriptor = os.open(self._examples, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            size = os.fstat(descriptor).st_size
-            try:
-                _write_all(descriptor, content)
-                os.fsync(descriptor)
-            except BaseException:  # a full disk, a time limit, a signal
-                os.ftruncate(descriptor, size)
-                raise
-        finally:
-            os.close(descriptor)
+        lines = [row.model_dump_json(exclude_unset=True).encode() + b"\n" for row in rows]
+        size = self._examples.stat().st_size if self._examples.exists() else 0
+        self._refuse_foreign(size)
+        self._sums.add(EXAMPLES_NAME, size, lines)
+        self._size = append(self._examples, b"".join(lines))
 
     def examples_file(self) -> ExamplesFile | None:
         """Describe examples.jsonl as it is, or None where there is none."""
-        if not self._examples.exists():
-            return None
-        content = self._examples.read_bytes()
-        return ExamplesFile(count=content.count(b"\n"), sha256=hashlib.sha256(content).hexdigest())
+        return _describe(self._examples.read_bytes()) if self._examples.exists() else None
 
     def finish(self, record: CellRecord) -> None:
-        """Write record.json atomically: a reader sees all of it or nothing."""
-        temporary = self.folder / f"{RECORD_NAME}.tmp"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        """Write record.json atomically: a reader sees all of it or nothing. A failed record never replaces one of a
+        finished cell. Raises OSError."""
+        if record.status == "done":
+            self._refuse_foreign(self._examples.stat().st_size if self._examples.exists() else 0)
+        elif self.finished(record.identity) is not None:
+            return
+        content = record.model_dump_json(indent=1).encode() + b"\n"
+        self._sums.add(RECORD_NAME, 0, [content])
+        replace(self._record, content)
+
+    def _drop_record(self, say: Callable[[str], None]) -> ExamplesFile | None:
+        """Make way for a new record; return what the old one says of the examples, as far as it can be trusted."""
+        if not self._record.exists():
+            return None
         try:
-            _write_all(descriptor, record.model_dump_json(indent=1).encode() + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, self._record)
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name, too, survives a power cut
-        finally:
-            os.close(folder)
+            record = read_record(self.folder)
+        except DamagedError as damage:
+            say(f"{self.folder.name}: {RECORD_NAME}: {damage}; it is kept as {set_aside(self._record).name}")
+            return None
+        if self._identity not in (None, record.identity):
+            kept = [set_aside(path).name for path in (self._record, self._examples) if path.exists()]
+            say(f"{self.folder.name}: it holds cell {record.name} ({record.identity}); kept as {', '.join(kept)}")
+            return None
+        if record.status == "done":
+            set_aside(self._record)
+        else:
+            self._record.unlink()
+        return record.examples
+
+    def _refuse_foreign(self, size: int) -> None:
+        """Where file locks do not reach from one machine to the other, two processes may take the same cell."""
+        if self._size is not None and size != self._size:
+            told = f"{self._examples} has {size} bytes, not {self._size}: another process writes into it."
+            raise OSError(f"{told} Do machines that share this folder share its locks?")
 
 
-def _write_all(descriptor: int, content: bytes) -> None:
-    """os.write may write less than it is given, for instance when a disk fills up."""
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+class DamagedError(Exception):
+    """A file is not what was written."""
+
+
+def read_record(folder: Path) -> CellRecord:
+    """Return the record in a cell's folder. Raises OSError, or `DamagedError` with what is wrong."""
+    content = (folder / RECORD_NAME).read_bytes()
+    if Checksums(folder).contradict(RECORD_NAME, content):
+        raise DamagedError("it is not what was written: its checksum differs")
+    try:
+        return CellRecord.model_validate_json(content)
+    except ValidationError as error:
+        raise DamagedError(first_finding(error)) from error
+
+
+def _describe(content: bytes) -> ExamplesFile:
+    return ExamplesFile(count=content.count(b"\n"), sha256=hashlib.sha256(content).hexdigest())
+
+
+if __name__ == "__main__":
+    from runners.inventory import main
+
+    sys.exit(main(sys.argv[1:]))

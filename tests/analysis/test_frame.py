@@ -8,6 +8,7 @@ import pytest
 from analysis.frame import load
 from analysis.marks import warnings
 from mage.errors import UserError
+from runners.checksums import Checksums
 from tests.analysis.synthetic import example, write_answers, write_cell
 
 
@@ -64,6 +65,16 @@ def test_a_record_that_is_no_json_is_refused(tmp_path: Path) -> None:
     path = write_answers(tmp_path, "dense", None, lambda i: True) / "record.json"
     path.write_text("{")
     with pytest.raises(UserError, match=r"record.json: field .the whole text."):
+        load([tmp_path])
+
+
+def test_a_record_that_is_not_what_was_written_is_refused(tmp_path: Path) -> None:
+    cell = write_answers(tmp_path, "dense", None, lambda i: True)
+    path = cell / "record.json"
+    Checksums(cell).add(path.name, 0, [path.read_bytes()])
+    load([tmp_path])
+    edit(path, metrics={"score": 0.5})
+    with pytest.raises(UserError, match=r"record.json is not what was written"):
         load([tmp_path])
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from runners.lock import LOCK_NAME, LockedError, locked
+import runners.lock
+from runners.lock import LOCK_NAME, LockedError, holder, locked
 from tests.runners.processes import fork
 
 
@@ -66,3 +69,47 @@ def test_a_dead_owner_in_another_container_is_taken_over_at_once(tmp_path: Path)
 def test_the_folder_is_made(tmp_path: Path) -> None:
     with locked(tmp_path / "a" / "b"):
         assert (tmp_path / "a" / "b" / LOCK_NAME).exists()
+
+
+def test_many_locks_are_held_at_once(tmp_path: Path) -> None:
+    with ExitStack() as held:
+        for number in range(128):
+            held.enter_context(locked(tmp_path / str(number)))
+        with pytest.raises(LockedError, match=str(os.getpid())), locked(tmp_path / "127"):
+            pass
+    assert not list(tmp_path.glob("*/*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "name"), [("rw,local_lock=none", "lock"), ("rw,local_lock=all", "lease-1"), ("localflock", "lease-1")]
+)
+def test_a_lock_that_other_machines_do_not_see_is_a_lease(
+    options: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = tmp_path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"36 35 {number} / /data rw,noatime shared:1 - nfs4 server:/data {options}\n")
+    monkeypatch.setattr(runners.lock, "MOUNTS", mounts)
+    runners.lock._shares_locks.cache_clear()
+    with locked(tmp_path / "cell"):
+        assert [path.name for path in (tmp_path / "cell").iterdir()] == [name]
+    runners.lock._shares_locks.cache_clear()
+
+
+def test_who_holds_it_is_told_and_changes_nothing(tmp_path: Path) -> None:
+    pid = held_by_a_child(tmp_path)
+    told = [holder(tmp_path)]
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    told.append(holder(tmp_path))
+    assert [(alive, owner and owner.pid) for alive, owner in told] == [(True, pid), (False, pid)]
+
+
+def test_a_full_disk_takes_the_owner_s_name_and_not_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, content: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with locked(tmp_path), pytest.raises(LockedError, match="another process"), locked(tmp_path):
+        pass

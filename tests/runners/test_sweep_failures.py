@@ -110,10 +110,19 @@ def test_trouble_while_loading_is_typed(
     assert {name: record.status for name, record in records(out).items()} == {"dense-all": status, "mage-16": "done"}
 
 
-def test_on_error_stop_ends_the_sweep(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fail_on(monkeypatch, "mage", ZeroDivisionError())
+def test_on_error_stop_ends_the_sweep_and_keeps_what_is_computed(
+    run: Run, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_on(monkeypatch, "mage", ZeroDivisionError(), after=2)
     assert run("-m", "method=mage,quest", "runner.on_error=stop") == 1
-    assert set(records(out)) == {"dense-all", "mage-16"}
+    assert {name: record.status for name, record in records(out).items()} == {"mage-16": "error"}
+    assert "2 unfinished" in capsys.readouterr().out
+    stood = {path: path.read_bytes() for path in out.glob("*/examples.jsonl")}
+    assert len(stood) == 3 and not list(out.glob("*/lock"))
+    monkeypatch.undo()
+    assert run("-m", "method=mage,quest") == 0
+    assert {record.status for record in records(out).values()} == {"done"} and len(records(out)) == 3
+    assert all(path.read_bytes().startswith(lines) for path, lines in stood.items()), "lines that stood are kept"
 
 
 def test_a_cell_over_its_time_keeps_what_it_has(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,13 +152,13 @@ def change_config(checkpoint: Path, **changes: object) -> Path:
     return checkpoint
 
 
-def test_a_prompt_that_cannot_be_cut_to_the_model_is_an_invalid_config(run: Run, out: Path, tmp_path: Path) -> None:
+def test_a_prompt_that_cannot_be_cut_to_the_model_is_refused(
+    run: Run, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     short = change_config(write_tiny_checkpoint(tmp_path / "short"), max_position_embeddings=32)
     fields = ("task.lengths=[32]", "task.needles=1", "task.asked=1")  # the context fits, the question does not
-    assert run("method=dense", f"model.weights={short}", *fields) == 1
-    (record,) = records(out).values()
-    assert record.status == "invalid_config" and "max_positions=32" in (record.error or "")
-    assert record.examples is None
+    assert run("method=dense", f"model.weights={short}", *fields) == 2
+    assert "max_positions=32" in capsys.readouterr().err and not out.exists()
 
 
 def test_cut_prompts_are_told(run: Run, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,168 @@
+"""A cell's folder as it lies on the disk, whoever wrote it: what stands, what is damaged, what is left over."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from runners.checksums import CHECKSUMS_NAME, Checksums
+from runners.lease import NAME as LEASE
+from runners.lease import lease_holder
+from runners.lines import Lines, read_lines
+from runners.lock import LOCK_NAME, holder
+from runners.owner import Owner
+from runners.record import EXAMPLES_NAME, RECORD_NAME, CellRecord
+from runners.rows import ROWS, row_type
+from runners.store import DamagedError, read_record
+
+ANEW = "the same command computes it anew"
+FILES = {RECORD_NAME, EXAMPLES_NAME, CHECKSUMS_NAME}  # what only a cell's folder holds
+CELL_NAME = re.compile(r"-s[0-9]+-[0-9a-f]{8}$")  # how its name ends: that of a cell that was killed early tells it
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folder of one cell."""
+
+    folder: Path
+
+    @cached_property
+    def _read(self) -> tuple[CellRecord | None, str]:
+        try:
+            return read_record(self.folder), ""
+        except FileNotFoundError:
+            return None, ""
+        except (OSError, DamagedError) as error:
+            return None, str(error)
+
+    @property
+    def record(self) -> CellRecord | None:
+        """The record; None where there is none, or it is damaged."""
+        return self._read[0]
+
+    @cached_property
+    def owner(self) -> Owner | None:
+        """The living process that computes the cell, None where none does."""
+        for alive, owner in self._holders():
+            if alive:
+                return owner or Owner(pid=0, host="unknown")
+        return None
+
+    @property
+    def status(self) -> str:
+        """That of the record, or `damaged`, `running`, `unfinished`."""
+        if self._read[1]:
+            return "damaged"
+        if self.owner is not None:
+            return "running"
+        return self.record.status if self.record else "unfinished"
+
+    @cached_property
+    def done(self) -> int:
+        """How many whole lines examples.jsonl has."""
+        path = self.folder / EXAMPLES_NAME
+        return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+    @property
+    def asked(self) -> int | None:
+        """How many examples the cell has; None where nothing tells."""
+        if self.record is None:
+            return None
+        if self.record.status == "done" and self.record.examples is not None:
+            return self.record.examples.count
+        asked = self.record.config.get("examples")
+        return asked if isinstance(asked, int) else None
+
+    @property
+    def when(self) -> str:
+        """When the cell ended, or grew last: ISO 8601, UTC, to the second."""
+        if self.record is not None:
+            return self.record.environment.finished
+        files = [self.folder / EXAMPLES_NAME, self.folder]
+        seconds = next(path for path in files if path.exists()).stat().st_mtime
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+    def damages(self) -> list[str]:
+        """Return a line for each thing that is wrong: the file, what is wrong with it, what to do."""
+        record, damage = self._read
+        if damage:
+            return [f"{self.folder / RECORD_NAME}: {damage}; {ANEW}", *self._line_damages(None)]
+        if record is None:
+            return self._line_damages(None)
+        found = []
+        if self.folder.name != record.name or record.identity[:8] not in self.folder.name:
+            told = f"the folder of cell {record.name} ({record.identity})"
+            found.append(f"{self.folder}: it is {told}; give it that name back, or {ANEW} beside it")
+        return found + self._line_damages(record)
+
+    def notes(self) -> list[str]:
+        """Return a line for each thing that is left over, or in the making, and harms nothing."""
+        found = []
+        for path in sorted(self.folder.iterdir()):
+            if path.suffix == ".tmp":
+                found.append(f"{path}: left by a process that was killed; it can be removed")
+            elif re.search(r"\.damaged-\d+$", path.name):
+                found.append(f"{path}: kept when it was found damaged; it can be removed")
+        if self.owner is not None:
+            found.append(f"{self.folder}: process {self.owner.pid} on {self.owner.host} computes it now")
+        else:
+            for _, owner in self._holders():
+                by = f"process {owner.pid} on {owner.host}" if owner else "a process"
+                found.append(f"{self.folder}: locked by {by}, which is gone; the next run takes it over")
+        return found
+
+    def _holders(self) -> Iterator[tuple[bool, Owner | None]]:
+        """Whether the owner lives, and who it is, for the lock and the lease where there are such."""
+        names = os.listdir(self.folder)
+        try:
+            if LOCK_NAME in names:
+                yield holder(self.folder)
+            if any(LEASE.fullmatch(name) for name in names):
+                yield lease_holder(self.folder)
+        except OSError:  # released meanwhile; or nothing may be read or made here
+            return
+
+    def _line_damages(self, record: CellRecord | None) -> list[str]:
+        path = self.folder / EXAMPLES_NAME
+        described = record.examples if record else None
+        needed = record is not None and record.status == "done" and record.labels.runner in ROWS
+        if not path.is_file():
+            missing = described is not None or needed
+            return [f"{path}: missing, although {RECORD_NAME} tells of it; {ANEW}"] if missing else []
+        content = path.read_bytes()
+        lines = self._lines(content, record)
+        if lines.trouble is not None:
+            return [f"{path}: {lines.trouble}; {ANEW}"]
+        if described is None:
+            return [f"{path}: {RECORD_NAME} says done and nothing of it; {ANEW}"] if needed else []
+        count = content.count(b"\n")
+        if described.path != EXAMPLES_NAME:
+            return [f"{self.folder / RECORD_NAME}: field examples.path is {described.path!r}; {ANEW}"]
+        if described.count != count:
+            return [f"{path}: {count} lines, {RECORD_NAME} tells of {described.count}; {ANEW}"]
+        digest = hashlib.sha256(content).hexdigest()
+        if described.sha256 != digest:
+            return [f"{path}: its SHA-256 is {digest[:12]}..., {RECORD_NAME} tells of another; {ANEW}"]
+        return []
+
+    def _lines(self, content: bytes, record: CellRecord | None) -> Lines:
+        sums = Checksums(self.folder).read(EXAMPLES_NAME)
+        return read_lines(content, row_type(record.labels.runner if record else None), sums)
+
+
+def places(folders: list[Path]) -> list[Place]:
+    """Return the cells at or below some folders, each once, in order."""
+    found: dict[Path, Place] = {}
+    for folder in folders:
+        for parent, below, files in os.walk(folder):
+            below.sort()
+            if FILES.intersection(files) or CELL_NAME.search(Path(parent).name):
+                found.setdefault(Path(parent).resolve(), Place(Path(parent)))
+                below.clear()
+    return list(found.values())

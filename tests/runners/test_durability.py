@@ -1,0 +1,99 @@
+"""Writes of a cell's files, step by step: what a kill or a power cut between two of them leaves."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runners.place import Place
+from runners.record import RecallResult
+from runners.store import Store
+from tests.runners.processes import fork
+from tests.runners.test_store import record, rows
+
+
+def test_a_new_file_s_name_is_durable_with_its_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "outputs" / "experiment" / "cell", RecallResult)
+    store.folder.mkdir(parents=True)
+    synced = []
+    sync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    store.append(rows(0, 1))
+    names = [str(path) for path in (store.folder, *store.folder.parents)]
+    assert synced[0].endswith("examples.jsonl") and synced[1:] == names[:4]
+    synced.clear()
+    store.append(rows(1, 2))
+    assert [Path(path).name for path in synced] == ["examples.jsonl"], "an example costs one wait for the disk"
+    synced.clear()
+    store.finish(record(store))
+    assert [Path(path).name for path in synced] == ["record.json.tmp", store.folder.name]
+
+
+def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path, RecallResult)
+    store.append(rows(0, 1))
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        store.finish(record(store))
+    assert not list(tmp_path.glob("record*"))
+
+
+def test_a_kill_between_any_two_steps_on_the_disk_damages_nothing(tmp_path: Path) -> None:
+    """Kills before the first call that changes a file, before the second, and so on, until none is left."""
+    ids = [f"task-{index}" for index in range(3)]
+    calls = ("write", "fsync", "replace", "ftruncate", "unlink")
+    for step in range(1, 100):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+
+        def write_a_cell(folder: Path = folder, step: int = step) -> int:
+            left = step
+
+            def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+                def kill_first(*arguments: Any, **options: Any) -> Any:
+                    nonlocal left
+                    left -= 1
+                    if left == 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    return call(*arguments, **options)
+
+                return kill_first
+
+            for name in calls:
+                setattr(os, name, counted(getattr(os, name)))
+            store = Store(folder, RecallResult)
+            store.resume(ids, 1)
+            for name in ids:
+                store.append([RecallResult(id=name, prefix_tokens=64, budget_tokens=8, rows=[])])
+                (folder / f"appended-{name}").touch()
+            store.finish(record(store))
+            return 0
+
+        child = fork(write_a_cell)
+        child.join()
+        store, told = Store(folder, RecallResult), []
+        assert [line for line in Place(folder).damages() if "it is the folder of cell" not in line] == []
+        if store.finished("0" * 16) is None:
+            appended = len(list(folder.glob("appended-*")))
+            assert appended <= len(store.resume(ids, 1, told.append)) <= appended + 1
+            assert told == []
+        if child.exitcode == 0:
+            assert step > 10
+            return
+        assert child.exitcode == -signal.SIGKILL
+    pytest.fail("a cell takes fewer steps")
