@@ -1,4 +1,4 @@
-"""`python -m analysis outputs/<experiment>`: tables, figures and a report from the records of experiments."""
+"""`python -m analysis RESULTS`: tables, figures and a report from the records of experiments."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import get_args
 from analysis.frame import load
 from analysis.measure import Measure
 from analysis.report import write_report
+from analysis.wandb_group import PREFIX, fetch
 from mage.errors import UserError
 
 REPORT_ONLY = ("cells", "samples", "failures")
@@ -21,16 +22,17 @@ REPORT_ONLY = ("cells", "samples", "failures")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 2 when the results cannot be read or the report cannot be written."""
     parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
-    parser.add_argument("results", nargs="+", type=Path, help="outputs/<experiment>, one or more")
+    parser.add_argument("results", nargs="+", help="outputs/<experiment> or wandb:entity/project/group, one or more")
     parser.add_argument("--out", type=Path, help="where to write; default: analysis/ in the first folder of results")
     parser.add_argument(
         "--score", choices=get_args(Measure), help="what accuracy is; default: what each task is judged by"
     )
     options = parser.parse_args(arguments)
-    folder: Path = options.out or options.results[0] / "analysis"
-    names = ", ".join(path.resolve().name for path in options.results)
     try:
-        results = load(options.results)
+        folders = [fetch(place) if place.startswith(PREFIX) else Path(place) for place in options.results]
+        folder: Path = options.out or folders[0] / "analysis"
+        names = ", ".join(path.resolve().name for path in folders)
+        results = load(folders)
         timed = set(results.cells.runner) == {"latency"}
         title = f"{'Speed' if timed else 'Accuracy'} under a KV budget: {names}"
         sections = write_report(results, title, options.score, folder)

@@ -1,27 +1,26 @@
-"""Experiment tracking: one Weights & Biases run a cell or training, or none. Its trouble never costs a result."""
+"""Experiment tracking: what a sweep and a training tell to a tracker. Its trouble never costs a result."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
-
-from runners.record import CellRecord
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runners.cell import Cell
+    from runners.outcome import Outcome
+    from runners.record import CellRecord
 
-# Exit codes as W&B shows them: finished, failed, killed.
-EXIT_CODES = {"done": 0, "unfinished": 130}
 
+class SweepRun:
+    """A sweep, as a tracker sees it: nobody, unless a subclass does."""
 
-class TrackedRun(ABC):
-    """One cell, as a tracker sees it."""
+    def progress(self, counts: Mapping[str, int]) -> None:
+        """Show how far the sweep is, for instance `done`, `skipped`, `failed`, `examples`. Returns at once."""
 
-    @abstractmethod
-    def finish(self, record: CellRecord | None) -> None:
-        """End the run. `record` is None when the cell was interrupted."""
+    def finish(self, outcomes: Sequence[Outcome]) -> None:
+        """Show what became of all cells and end the run. Waits for what was reported, as `Tracker.flush` does."""
 
 
 class Curves:
@@ -35,30 +34,34 @@ class Curves:
 
 
 class Tracker(ABC):
-    """Where runs are shown besides their records."""
+    """Where cells, sweeps and trainings are shown besides their records. `say` tells the user what they should know."""
 
     @abstractmethod
-    def start(self, cell: Cell, say: Callable[[str], None]) -> TrackedRun:
-        """Begin a run for `cell`. `say` tells the user what they should know."""
+    def report(self, cell: Cell, record: CellRecord, say: Callable[[str], None]) -> None:
+        """Show a cell that has its record, done or failed: one run, which is closed at once.
+
+        Called in whichever process computed the cell, while its folder is locked or soon after. Returns at once.
+        """
+
+    def flush(self) -> None:
+        """Wait, within bounds, until what was reported in this process has arrived. Before a process ends."""
+        return
+
+    def sweep(self, name: str, cells: Sequence[Cell], say: Callable[[str], None]) -> SweepRun:
+        """Begin the summary of a sweep over `cells`, the finished ones too. In the coordinator only."""
+        return SweepRun()
 
     def follow(self, config: Mapping[str, Any], name: str, say: Callable[[str], None]) -> Curves:
         """Begin a run for a training of a resolved config; a tracker of cells only shows nothing of it."""
         return Curves()
 
 
-class NoTrackedRun(TrackedRun):
-    """A run that nobody tracks."""
-
-    def finish(self, record: CellRecord | None) -> None:
-        """The record is all there is."""
-
-
 @dataclass
 class NoTracker(Tracker):
     """tracker=none."""
 
-    def start(self, cell: Cell, say: Callable[[str], None]) -> TrackedRun:
-        return NoTrackedRun()
+    def report(self, cell: Cell, record: CellRecord, say: Callable[[str], None]) -> None:
+        """The record is all there is."""
 
 
 class Guarded(Tracker):
@@ -66,142 +69,66 @@ class Guarded(Tracker):
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker, self._told = tracker, False
+        self._say: Callable[[str], None] = print
 
-    def start(self, cell: Cell, say: Callable[[str], None]) -> TrackedRun:
-        try:
-            return GuardedRun(self._tracker.start(cell, say), lambda error: self._tell(error, say))
-        except Exception as error:
-            self._tell(error, say)
-            return NoTrackedRun()
+    def report(self, cell: Cell, record: CellRecord, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._try(lambda: self._tracker.report(cell, record, say))
+
+    def flush(self) -> None:
+        self._try(self._tracker.flush)
+
+    def sweep(self, name: str, cells: Sequence[Cell], say: Callable[[str], None]) -> SweepRun:
+        self._say = say
+        opened: list[SweepRun] = []
+        self._try(lambda: opened.append(self._tracker.sweep(name, cells, say)))
+        return GuardedSweep(opened[0], self._try) if opened else SweepRun()
 
     def follow(self, config: Mapping[str, Any], name: str, say: Callable[[str], None]) -> Curves:
+        self._say = say
+        opened: list[Curves] = []
+        self._try(lambda: opened.append(self._tracker.follow(config, name, say)))
+        return GuardedCurves(opened[0], self._try) if opened else Curves()
+
+    def _try(self, call: Callable[[], None]) -> None:
         try:
-            return GuardedCurves(self._tracker.follow(config, name, say), lambda error: self._tell(error, say))
+            call()
         except Exception as error:
-            self._tell(error, say)
-            return Curves()
+            if not self._told:
+                self._told = True
+                told = (
+                    f"tracker: {first_line(error)}. Some runs are not tracked; their records are written all the same."
+                )
+                self._say(told)
 
-    def _tell(self, error: Exception, say: Callable[[str], None]) -> None:
-        if not self._told:
-            self._told = True
-            say(f"tracker: {_first_line(error)}. Some runs are not tracked; their records are written all the same.")
 
+class GuardedSweep(SweepRun):
+    """The run of a sweep that may fail without harm."""
 
-class GuardedRun(TrackedRun):
-    """A run whose end may fail without harm."""
+    def __init__(self, run: SweepRun, attempt: Callable[[Callable[[], None]], None]) -> None:
+        self._run, self._attempt = run, attempt
 
-    def __init__(self, run: TrackedRun, tell: Callable[[Exception], None]) -> None:
-        self._run, self._tell = run, tell
+    def progress(self, counts: Mapping[str, int]) -> None:
+        self._attempt(lambda: self._run.progress(counts))
 
-    def finish(self, record: CellRecord | None) -> None:
-        try:
-            self._run.finish(record)
-        except Exception as error:
-            self._tell(error)
+    def finish(self, outcomes: Sequence[Outcome]) -> None:
+        self._attempt(lambda: self._run.finish(outcomes))
 
 
 class GuardedCurves(Curves):
     """Curves that may fail without harm."""
 
-    def __init__(self, curves: Curves, tell: Callable[[Exception], None]) -> None:
-        self._curves, self._tell = curves, tell
+    def __init__(self, curves: Curves, attempt: Callable[[Callable[[], None]], None]) -> None:
+        self._curves, self._attempt = curves, attempt
 
     def log(self, step: int, points: Mapping[str, float]) -> None:
-        try:
-            self._curves.log(step, points)
-        except Exception as error:
-            self._tell(error)
+        self._attempt(lambda: self._curves.log(step, points))
 
     def finish(self, status: str) -> None:
-        try:
-            self._curves.finish(status)
-        except Exception as error:
-            self._tell(error)
+        self._attempt(lambda: self._curves.finish(status))
 
 
-class WandbCurves(Curves):
-    """A run of W&B with a point for each logged step."""
-
-    def __init__(self, run: Any) -> None:
-        self._run = run
-
-    def log(self, step: int, points: Mapping[str, float]) -> None:
-        self._run.log(dict(points), step=step)
-
-    def finish(self, status: str) -> None:
-        self._run.summary.update({"status": status})
-        self._run.finish(exit_code=EXIT_CODES.get(status, 1))
-
-
-class WandbRun(TrackedRun):
-    """A run of W&B. Its summary holds the metrics of the record by the same names, `status` and `error`."""
-
-    def __init__(self, run: Any) -> None:
-        self._run = run
-
-    def finish(self, record: CellRecord | None) -> None:
-        status = record.status if record else "unfinished"
-        self._run.summary.update({"status": status})
-        if record:
-            self._run.summary.update(dict(record.metrics))
-            if record.error:
-                self._run.summary.update({"error": record.error})
-        self._run.finish(exit_code=EXIT_CODES.get(status, 1))
-
-
-@dataclass
-class WandbTracker(Tracker):
-    """tracker=wandb. Offline by default: no account, no prompt, no network; `wandb sync` uploads later.
-
-    `mode=online` falls back to offline, and says so once, when there are no credentials or the server does not answer
-    within `timeout_s`. Runs are grouped by experiment; `dir` is where W&B keeps its files. A cell that was killed and
-    resumed, or failed and was tried again, has one run for each attempt.
-    """
-
-    mode: Literal["offline", "online"] = "offline"
-    project: str = "mage"
-    entity: str | None = None
-    dir: str = "outputs"
-    timeout_s: float = 15.0
-    _reachable: bool = field(default=True, init=False)
-
-    def start(self, cell: Cell, say: Callable[[str], None]) -> TrackedRun:
-        config = {**cell.config, "identity": cell.identity, "labels": cell.labels.model_dump()}
-        return WandbRun(self._open(cell.settings.name, cell.name, cell.labels.runner, config, say))
-
-    def follow(self, config: Mapping[str, Any], name: str, say: Callable[[str], None]) -> Curves:
-        return WandbCurves(self._open(config["name"], name, str(config["runner"].get("name")), config, say))
-
-    def _open(self, group: str, name: str, job: str, config: Mapping[str, Any], say: Callable[[str], None]) -> Any:
-        """Begin a run of W&B, online where that is asked for and can be had."""
-        import wandb
-
-        described = {"group": group, "name": name, "job_type": job, "config": dict(config)}
-        if self.mode == "online" and self._reachable:
-            try:
-                # Asked without a prompt: a sweep must not stop to wait for a key.
-                if not wandb.login(prompt=False, verify=False):
-                    raise wandb.errors.UsageError("no credentials; `wandb login` stores them")
-                return self._init("online", described)
-            except Exception as error:  # whatever a server or its client may say
-                self._reachable = False
-                say(f"W&B: {_first_line(error)}. Runs go on offline; `wandb sync` uploads them later.")
-        return self._init("offline", described)
-
-    def _init(self, mode: Literal["offline", "online"], described: Mapping[str, Any]) -> Any:
-        import wandb
-
-        return wandb.init(
-            **described,
-            project=self.project,
-            entity=self.entity,
-            dir=self.dir,
-            mode=mode,
-            reinit="create_new",
-            settings=wandb.Settings(silent=True, console="off", init_timeout=self.timeout_s),
-        )
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the kind and the first line of an error."""
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
