@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint regression clean
+.PHONY: demo test test-cluster lint regression clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,12 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# The launchers on a real one-node Slurm and a local Ray; installs both (on Debian or Ubuntu, as root).
+test-cluster: $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev,slurm,ray]"
+	tests/cluster/slurm_one_node.sh install
+	MAGE_TEST_MINUTES=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -rs tests/cluster
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
