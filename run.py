@@ -16,7 +16,7 @@ CONF = Path(__file__).resolve().parent / "conf"
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(config: DictConfig) -> None:
-    """Run one config: what Hydra's other launchers call in each of their jobs."""
+    """Run one config, after Hydra's own flags."""
     if status := run_configs([resolve(config)]):
         raise SystemExit(status)
 

@@ -48,6 +48,12 @@ class SnapKV(Method):
     def one_set_per_kv_head(self) -> bool:
         return self.share == "kv_head"
 
+    def check_prompt(self, prefilled: int, question_start: int, budget: int) -> None:
+        """See Method: the window before the question must be among the queries that the prefill keeps."""
+        end = prefilled if self.query_aware else min(question_start, prefilled)
+        if end > budget:
+            self._check_window(prefilled, end, min(self.window, end))
+
     def plan_step(self, forward: Forward) -> Plan:
         if forward.step > 1 or forward.commit:
             return REUSE
@@ -99,13 +105,7 @@ class SnapKV(Method):
         whole prompt, a row sees the keys up to the end of its own block, of which only the prompt's in the last one.
         """
         request = view.request
-        last = KEPT_QUERIES - (request.prefilled[row] - end)  # the kept queries end with the prefill
-        if last < in_prefix:
-            raise UserError(
-                f"method.window={self.window}: the prefill keeps its last {KEPT_QUERIES} queries, and the question of "
-                f"{request.prefilled[row] - end} tokens leaves too few before it. Allowed: a smaller window, or "
-                "method.query_aware=true."
-            )
+        last = self._check_window(request.prefilled[row], end, in_prefix)
         queries = request.windows[view.layer, row, :, last - in_prefix : last]
         keys = view.keys[row, :, :end]
         if tail is not None:
@@ -118,3 +118,14 @@ class SnapKV(Method):
         scores = queries.float() @ keys.float().repeat_interleave(group, 0).transpose(-1, -2) * view.scale
         mass = scores.masked_fill(hidden, float("-inf")).softmax(-1)[..., :end].mean(1)  # [heads, end]
         return mass.unflatten(0, (-1, group)).mean(1) if self.one_set_per_kv_head else mass
+
+    def _check_window(self, prefilled: int, end: int, in_prefix: int) -> int:
+        """Return how many of the kept queries stand before `end`. Raises `UserError` for fewer than `in_prefix`."""
+        last = KEPT_QUERIES - (prefilled - end)  # the kept queries end with the prefill
+        if last < in_prefix:
+            raise UserError(
+                f"method.window={self.window}: the prefill keeps its last {KEPT_QUERIES} queries, and the question of "
+                f"{prefilled - end} tokens leaves too few before it. Allowed: a smaller window, or "
+                "method.query_aware=true."
+            )
+        return last

@@ -161,6 +161,10 @@ class Method(ABC):
     def check_budget(self, budget: Budget) -> None:  # noqa: B027 - most methods work under any budget
         """Raise `UserError` when this method cannot work under `budget`."""
 
+    def check_prompt(self, prefilled: int, question_start: int, budget: int) -> None:  # noqa: B027 - most take any
+        """Raise `UserError` when this method cannot work on a prompt with `prefilled` tokens in its prefix, whose
+        question begins at `question_start`, under a budget of `budget` tokens."""
+
     def for_model(self, num_layers: int, block_size: int) -> Self:
         """Return this method with the options that depend on the model filled in.
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
+from functools import lru_cache
+from inspect import isabstract
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from mage.errors import UserError
-from runners.settings import Settings, first_error, unknown_field
+from runners.findings import check_integers, first_error, shown, unknown_field
+from runners.settings import Settings
 from tasks.errors import TaskError
 from tasks.task import Task
 
@@ -19,14 +23,14 @@ def target_class(section: str, config: Mapping[str, Any]) -> type:
     """Import the class that `_target_` names. Raises `UserError`."""
     target = config.get("_target_")
     if not isinstance(target, str) or "." not in target:
-        raise UserError(f"{section}._target_={target}: expected the dotted name of a class.")
+        raise UserError(f"{section}._target_={shown(target)}: not the dotted name of a class.")
     module_name, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise UserError(f"{section}._target_={target}: {error}.") from error
-    if not isinstance(found, type):
-        raise UserError(f"{section}._target_={target}: not a class.")
+    if not (isinstance(found, type) and is_dataclass(found)) or isabstract(found):
+        raise UserError(f"{section}._target_={target}: not a dataclass that can be made.")
     return found
 
 
@@ -49,13 +53,20 @@ def build(section: str, config: Mapping[str, Any]) -> Any:
             if key not in options:
                 named = " or ".join(f"+experiment={experiment}" for experiment in experiments)
                 raise UserError(f"{section}={config.get('name')} needs {section}.{key} of an experiment: add {named}.")
-    try:
-        return TypeAdapter(target).validate_python(options)
+    check_integers(options, f"{section}.")
+    try:  # as JSON: a list is a tuple there, yet true is no 1 and '1' is no 1
+        return _adapter(target).validate_json(json.dumps(options), strict=True)
     except ValidationError as error:
         cause = error.errors()[0].get("ctx", {}).get("error")
         if cause is not None:  # the class's own message names field, value and what is allowed
             raise UserError(str(cause)) from error
-        raise first_error(error, section) from error
+        raise first_error(error, target, section) from error
+
+
+@lru_cache
+def _adapter(target: type) -> TypeAdapter[Any]:
+    """The schema of a class: made once, not for every cell of a sweep."""
+    return TypeAdapter(target)
 
 
 def build_task(settings: Settings) -> Task:

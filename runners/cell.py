@@ -23,12 +23,17 @@ from runners.settings import ModelSettings, Settings, read_settings
 from tasks.errors import TaskError
 from tasks.task import Task
 
+OF_THE_SWEEP = ("launcher", "plan")
+"""Fields of the config that are a matter of the sweep, not of its cells."""
+
 
 @dataclass(frozen=True)
 class Cell:
     """A validated cell. `budget` is None where the method uses none, `task` where the runner does; `config` is what it
-    uses of the config. `attention` is the implementation that runs. `folder` is where its results go."""
+    uses of `given`, the config as it was given. `attention` is the implementation that runs. `folder` is where its
+    results go."""
 
+    given: Mapping[str, Any]
     config: dict[str, Any]
     settings: Settings
     budget: Budget | None
@@ -89,7 +94,7 @@ class Cell:
     @property
     def _examples_key(self) -> tuple[Hashable, ...]:
         task = json.dumps(self.config.get("task"), sort_keys=True)
-        return self.task_hash, task, self.settings.seed, self.settings.examples
+        return self.task_hash, task, self.settings.seed, self.settings.examples, self.runner.workload
 
 
 def read_cell(config: Mapping[str, Any]) -> Cell:
@@ -122,10 +127,11 @@ def read_cell(config: Mapping[str, Any]) -> Cell:
         source="" if task is None else task.source,
         extended=_extended(settings.model, task, checkpoint),
     )
-    used = {field: value for field, value in config.items() if field not in runner.unused}
+    used = {field: value for field, value in config.items() if field not in (*runner.unused, *OF_THE_SWEEP)}
     hashes = {"model_hash": checkpoint.content_hash, "task_hash": "" if task is None else _task_hash(task)}
     identity = identity_of(used, **hashes, uses_budget=method.uses_budget, attention=attention)
     return Cell(
+        given=config,
         config=used,
         settings=settings,
         budget=budget if method.uses_budget else None,

@@ -12,7 +12,7 @@ from runners.building import build, build_task
 from runners.composition import compose_sweep
 from runners.limits import Terminated
 from runners.runner import CellRunner
-from runners.settings import check_location, read_settings
+from runners.settings import LOCAL, check_location, read_settings
 
 MULTIRUN = ("-m", "--multirun")
 
@@ -20,8 +20,8 @@ MULTIRUN = ("-m", "--multirun")
 def command_line(arguments: Sequence[str], folder: Path, hydra_main: Callable[[], None]) -> int:
     """Serve a command line with the configs in `folder`; return the exit status: 0, 1 (a cell failed) or 2 (refused).
 
-    Hydra's own flags (--help, --cfg job, ...) and launchers (hydra/launcher=submitit_slurm) are left to `hydra_main`,
-    which runs one config in each of its jobs. Otherwise all configs of a sweep are composed and run here together.
+    Hydra's own flags (--help, --cfg job, ...) are left to `hydra_main`. Otherwise all configs of a sweep are composed and
+    run here together.
     """
     overrides = [argument for argument in arguments if argument not in MULTIRUN]
     if not any(override.startswith("-") for override in overrides):
@@ -30,8 +30,7 @@ def command_line(arguments: Sequence[str], folder: Path, hydra_main: Callable[[]
         except UserError as error:
             print(error, file=sys.stderr)
             return 2
-        if configs is not None:
-            return run_configs(configs)
+        return run_configs(configs)
     hydra_main()
     return 0
 
@@ -65,4 +64,10 @@ def _check_lightly(config: Mapping[str, Any]) -> Any:
         if "task" not in runner.unused:
             build_task(settings)
         build("tracker", settings.tracker)
+        build("launcher", settings.launcher)
+    elif settings.plan or settings.launcher["_target_"] != LOCAL["_target_"]:
+        field = "plan=true" if settings.plan else f"launcher={settings.launcher.get('name')}"
+        raise UserError(
+            f"{field}: runner={settings.runner.get('name')} has no cells. Allowed: plan=false, launcher=local."
+        )
     return runner

@@ -19,16 +19,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from mage.errors import UserError
-from runners.refusal import choices_of, one_line, refuse_bases
+from runners.refusal import choices_of, one_line, refuse_bases, refuse_launchers
 
-FREE = ("model.chat.", "model.chat=")
-"""Overrides of a node without declared fields: the options of a checkpoint's own chat template."""
-
-BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+FREE = ("model.chat.", "model.chat=", "launcher.sbatch.", "launcher.sbatch=")
+"""Overrides of nodes without declared fields: the options of a checkpoint's own chat template, and of sbatch."""
 
 
-def compose_sweep(overrides: list[str], folder: Path, *, multirun: bool) -> list[dict[str, Any]] | None:
-    """Compose and resolve the configs of a sweep, or of a single run. None: another launcher than Hydra's basic one.
+def compose_sweep(overrides: list[str], folder: Path, *, multirun: bool) -> list[dict[str, Any]]:
+    """Compose and resolve the configs of a sweep, or of a single run.
 
     Raises `UserError` with one line for whatever Hydra refuses.
     """
@@ -36,13 +34,12 @@ def compose_sweep(overrides: list[str], folder: Path, *, multirun: bool) -> list
     with initialize_config_dir(config_dir=str(folder.resolve()), version_base="1.3", job_name="run"):
         loader = GlobalHydra.instance().config_loader()
         refuse_bases(overrides, loader)
+        refuse_launchers(overrides, loader)
         try:
             if not multirun:
                 return [resolve(loader.load_configuration("config", overrides, RunMode.RUN))]
             held = _held(overrides, loader)
             master = loader.load_configuration("config", [o for o in overrides if o not in held], RunMode.MULTIRUN)
-            if master.hydra.launcher._target_ != BASIC_LAUNCHER:
-                return None
             seen = {*master.hydra.overrides.task, *held}
             return _compose_jobs(master, loader, [o for o in overrides if o in seen])
         except (HydraException, OmegaConfBaseException) as error:

@@ -44,7 +44,7 @@ def facts(device: torch.device, started: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": _packages(),
         "platform": platform.platform(),
-        "device": _device_name(device),
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "started": started,
         "finished": now(),
@@ -62,7 +62,8 @@ def _packages() -> dict[str, str]:
     return found
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """Return what a record calls a device; one that is not here is called as it was asked for."""
     try:
         return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {platform.machine()}"
     except (RuntimeError, AssertionError):  # the device may be what failed

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
 import torch
 
 from baselines.dense import Dense
@@ -9,13 +14,20 @@ from mage.budget import Budget
 from mage.errors import UserError, unknown_choice
 from mage.models.checkpoint import DTYPES, check_ids
 from mage.models.diffusion import DiffusionSpec
+from mage.models.tokenizer import Tokenizer
 from runners.cell import Cell
+from runners.material import Question, make_questions
 from runners.settings import ModelSettings
 
+TRIED = 4  # questions of a cell that are made to see whether its task works with its model
+LONGEST_NAME = 255  # bytes of a folder's name, on most file systems
 
-def check_machine(model: ModelSettings) -> None:
-    """Raise `UserError` with one line when a model cannot be run so here, before anything of it is fetched."""
-    _check_device(model.device)
+
+def check_machine(model: ModelSettings, *, here: bool = True) -> None:
+    """Raise `UserError` with one line when a model cannot be run so, before anything of it is fetched. here: on this
+    machine, which must then have the device."""
+    if here:
+        _check_device(model.device)
     if model.dtype not in DTYPES:
         raise unknown_choice("model.dtype", model.dtype, DTYPES)
     if model.adapter is not None:
@@ -23,7 +35,8 @@ def check_machine(model: ModelSettings) -> None:
 
 
 def check_feasible(cell: Cell) -> None:
-    """Raise `UserError` with one line when `cell` cannot work here, whatever its examples say."""
+    """Raise `UserError` with one line when `cell` cannot work here, as far as its first examples tell."""
+    _check_folder(cell)
     spec, layers = diffusion_spec(cell.settings.model), cell.checkpoint.config.num_layers
     check_ids(spec, cell.checkpoint.config)
     _check_block_size(spec, cell.checkpoint.config.max_positions)
@@ -35,6 +48,7 @@ def check_feasible(cell: Cell) -> None:
     if cell.task is not None:
         for length in cell.task.context_lengths():
             _check_length(cell, length)
+        _check_prompts(cell, spec)
 
 
 def diffusion_spec(model: ModelSettings) -> DiffusionSpec:
@@ -85,12 +99,61 @@ def _check_length(cell: Cell, length: int) -> None:
             f"task.lengths={length}: model={cell.labels.model} has {positions} positions. "
             f"Allowed: at most {positions}{more}."
         )
+    _check_budget(cell, length, f"task.lengths={length}")
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What of a model its prompts depend on, without its weights. Equal for cells with the same first questions."""
+
+    key: Hashable
+    cell: Cell = field(compare=False)
+    spec: DiffusionSpec = field(compare=False)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.cell.checkpoint.tokenizer
+
+    @property
+    def max_positions(self) -> int:
+        return self.cell.checkpoint.config.max_positions
+
+
+@lru_cache(maxsize=64)
+def _first_questions(reader: _Reader) -> list[Question]:
+    return make_questions(reader.cell, reader, TRIED)
+
+
+def _check_prompts(cell: Cell, spec: DiffusionSpec) -> None:
+    """Make the first questions: a tokenizer that does not know the language, a context that cannot hold its needles."""
+    some = min(cell.settings.examples or TRIED, TRIED)
+    key = (cell.model_key, cell.task_hash, json.dumps(cell.config["task"], sort_keys=True), some)  # under any seed
+    prompts = [question.prompt for question in _first_questions(_Reader(key, cell, spec))]
+    for prompt in prompts if cell.budget is not None else ():
+        prefilled = len(prompt.tokens) // spec.prefill_unit * spec.prefill_unit
+        _check_budget(cell, prefilled, f"a prompt of {prefilled} tokens")
+        cell.method.check_prompt(prefilled, prompt.question_start, cell.budget.resolve(prefilled))
+
+
+def _check_budget(cell: Cell, length: int, where: str) -> None:
     if cell.budget is None:
         return
     try:
         cell.method.check_budget(Budget(cell.budget.resolve(length)))
     except UserError as error:
-        raise UserError(f"budget={cell.budget.value} with task.lengths={length}: {error}") from error
+        raise UserError(f"budget={cell.budget.value} with {where}: {error}") from error
+
+
+def _check_folder(cell: Cell) -> None:
+    """Names make the folder's name, and it must be possible to have it."""
+    for told, name in (("name", cell.settings.name), ("a cell's name, of its choices,", cell.name)):
+        if len(name) > LONGEST_NAME:
+            raise UserError(f"{told}={name[:40]}... has {len(name)} characters. Allowed: at most {LONGEST_NAME}.")
+    above = next(place for place in (cell.folder.parent, *cell.folder.parent.parents) if place.exists())
+    if not above.is_dir():
+        raise UserError(
+            f"output_dir={cell.settings.output_dir}: {above} is not a folder. Allowed: a folder, or none yet."
+        )
 
 
 def _check_device(name: str) -> None:

@@ -14,7 +14,7 @@ from mage.training.schedule import Rise, Shape
 from mage.training.tuner import Change
 from runners.building import build
 from runners.exam import Evaluation
-from runners.recipe import recipe_of
+from runners.recipe import check_counts, recipe_of
 from runners.settings import ModelSettings, read_settings
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class FineTune:
     )
 
     def __post_init__(self) -> None:
+        check_counts(save_every=(self.save_every, 1), log_every=(self.log_every, 1), threads=(self.threads, 0))
         if not LABEL.fullmatch(self.label):
             raise UserError(f"runner.label={self.label}: not a name for a folder. Allowed: letters, digits, . _ -")
 

@@ -27,7 +27,6 @@ IGNORED = (
     "task.haystack",
     "runner.timeout_s",
     "runner.on_error",
-    "runner.prefix_cache_gib",
 )
 # Options that came later, at the value that leaves a cell what it was before there was a choice.
 NEUTRAL = {"task.questions": 1, "runner.likelihood": False, "attention": "torch", "capture": True}

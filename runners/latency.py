@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -85,6 +85,10 @@ class Latency(CellRunner):
         if isinstance(method, Oracle):
             return "it looks at every key in every step to choose, saves no time and is not timed"
         return None
+
+    @property
+    def workload(self) -> Hashable:
+        return self.context, self.batch, self.blocks, self.prefill_chunk
 
     def fitted(self, model: ModelSettings) -> ModelSettings:
         """See CellRunner: random weights have no trained window, it is as long as it needs to be."""
@@ -190,7 +194,7 @@ class Latency(CellRunner):
             peaks.append(memory.read())
             return prefix
 
-        prefix = bench.kept(cell, (work, self.prefill_chunk, engine.model.spec.block_size), compute)
+        prefix = bench.kept((work, self.prefill_chunk, engine.model.spec.block_size), compute)
         return prefix, peaks[0] if peaks else None
 
     def summarise(self, rows: Sequence[BaseModel]) -> dict[str, float]:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+AT_ONCE_S = 1e-6  # zero would stop the timer
+
 
 class CellTimeoutError(Exception):
     """The cell took longer than `runner.timeout_s`."""
@@ -18,8 +20,11 @@ class Terminated(BaseException):
 
 
 @contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise `CellTimeoutError` in the block after `seconds`. Only the main thread can be interrupted like that."""
+def time_limit(seconds: float | None, spent: float = 0.0) -> Iterator[None]:
+    """Raise `CellTimeoutError` in the block once it and the time `spent` before it take more than `seconds`.
+
+    Only the main thread can be interrupted like that, and only between two instructions of Python.
+    """
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -28,7 +33,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         raise CellTimeoutError(f"the cell took longer than runner.timeout_s={seconds:g}")
 
     before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds - spent, AT_ONCE_S))
     try:
         yield
     finally:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from mage.errors import UserError
-from mage.models.checkpoint import LanguageModel
+from mage.models.diffusion import DiffusionSpec
 from runners.cell import Cell
 from tasks.errors import TaskError
 from tasks.task import CONTEXT, Example, Label, Prompt, Tokenizer
@@ -28,12 +29,29 @@ class Question:
     sharers: int = 1
 
 
-def make_questions(cell: Cell, model: LanguageModel) -> list[Question]:
-    """Make the cell's examples and prompts. Raises `UserError` for what the task or the model cannot serve."""
+class Reader(Protocol):
+    """What of a model its prompts depend on."""
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def spec(self) -> DiffusionSpec: ...
+
+    @property
+    def max_positions(self) -> int: ...
+
+
+def make_questions(cell: Cell, model: Reader, first: int | None = None) -> list[Question]:
+    """Make the cell's examples and prompts. Raises `UserError` for what the task or the model cannot serve.
+
+    first: only so many of them, as they are among all.
+    """
     size, settings, task = model.spec.block_size, cell.settings, cell.task
     assert task is not None  # a runner without one has questions of its own
+    count = settings.examples if first is None else min(settings.examples or first, first)
     try:
-        examples = task.examples(model.tokenizer, settings.examples, settings.seed, size)
+        examples = task.examples(model.tokenizer, count, settings.seed, size)
         _check_language(cell, model.tokenizer, examples[0].context)
         prompts = [task.prompt(example, model.tokenizer, size, model.max_positions) for example in examples]
         if model.spec.causal:  # the prompt's tail is prefilled too

@@ -1,83 +1,125 @@
-"""What became of the cells of a sweep, and the table that closes it."""
+"""What became of the cells of a sweep, and what closes it: tables, failures once each, the command that tries again."""
 
 from __future__ import annotations
 
 import json
+import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from runners.cell import Cell
+from runners.closing_table import show_tables
 from runners.record import CellRecord
-from runners.variants import Variants
 
-TRUNCATED = "truncated_examples"
+UNFINISHED = "unfinished"
+NAMED = 3  # cells that a line about several names
+MESSAGE_WIDTH = 240  # characters of a failure's message
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A cell and its record. `computed` is False where the record stood before."""
+    """A cell and its record. `computed` is False where the record stood before.
+
+    record: None where the cell has none: it was not tried, or what computed it died. `note` says why, where known.
+    """
 
     cell: Cell
-    record: CellRecord
+    record: CellRecord | None
     computed: bool
+    note: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The status of its record, or `unfinished`."""
+        return UNFINISHED if self.record is None else self.record.status
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the cell has its result."""
+        return self.kind == "done"
+
+    @property
+    def told(self) -> str:
+        """Why it is not done, in one line."""
+        text = self.note if self.record is None else self.record.error
+        lines = (text or "").strip().splitlines()
+        message = lines[-1].strip() if lines else "no message"
+        return message if len(message) <= MESSAGE_WIDTH else f"{message[: MESSAGE_WIDTH - 4]} ..."
 
 
 def exit_status(outcomes: Sequence[Outcome]) -> int:
     """Return 0 when every cell is done, else 1."""
-    return int(any(outcome.record.status != "done" for outcome in outcomes))
+    return int(not all(outcome.is_done for outcome in outcomes))
 
 
-def show(console: Console, outcomes: Sequence[Outcome]) -> None:
-    """Print the tables of a sweep, its failures, and where its results are. A failed cell leaves holes."""
-    for kind in dict.fromkeys(type(outcome.cell.runner) for outcome in outcomes):
-        _show_table(console, [outcome for outcome in outcomes if type(outcome.cell.runner) is kind])
-    for outcome in outcomes:
-        if outcome.record.status != "done":
-            lines = (outcome.record.error or "").strip().splitlines()
-            told = f"failed: {outcome.cell.name}: {outcome.record.status}: {lines[-1] if lines else 'no message'}"
-            console.print(escape(told), highlight=False, soft_wrap=True)
-    failed = sum(outcome.record.status != "done" for outcome in outcomes)
-    computed = sum(outcome.computed and outcome.record.status == "done" for outcome in outcomes)
+def show(console: Console, outcomes: Sequence[Outcome], arguments: Sequence[str] = ()) -> None:
+    """Print the tables of a sweep, each failure once, the counts, and where the results are.
+
+    arguments: sys.argv, of which the command is made that computes what is not done, and only that.
+    """
+    show_tables(console, outcomes)
+    for line in _failures(outcomes):
+        _say(console, line)
     folders = sorted({str(outcome.cell.folder.parent) for outcome in outcomes})
-    told = f"{computed} cells computed, {len(outcomes) - computed - failed} were finished before"
-    told += f", {failed} failed." if failed else "."
-    console.print(f"{told} Tables and figures: python -m analysis {' '.join(folders)}", highlight=False, soft_wrap=True)
+    _say(console, f"{counted(outcomes)} Tables and figures: python -m analysis {shlex.join(folders)}")
+    if exit_status(outcomes) and arguments:
+        _say(console, f"The same command computes only what is not done: {command(arguments)}")
     if any(outcome.cell.runner.json_line for outcome in outcomes):
-        console.print(_json_line(outcomes, folders), markup=False, highlight=False, soft_wrap=True)
+        _say(console, _json_line(outcomes, folders))
+
+
+def counted(outcomes: Sequence[Outcome]) -> str:
+    """Return how many cells were computed, stood before, and failed by kind, in one sentence."""
+    kinds = Counter(outcome.kind for outcome in outcomes)
+    computed = sum(outcome.computed and outcome.is_done for outcome in outcomes)
+    told = [f"{computed} cells computed", f"{kinds.pop('done', 0) - computed} were finished before"]
+    unfinished = kinds.pop(UNFINISHED, 0)
+    if kinds:
+        named = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
+        told.append(f"{kinds.total()} failed ({named})")
+    if unfinished:
+        told.append(f"{unfinished} unfinished")
+    return f"{', '.join(told)}."
+
+
+def command(arguments: Sequence[str]) -> str:
+    """Return the command line of `arguments`, as sys.argv holds them, quoted for a shell."""
+    program, *rest = arguments
+    return shlex.join(["python", _near(Path(program)), *rest])
+
+
+def _near(program: Path) -> str:
+    """Return a path as it is typed from here."""
+    return str(program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program)
+
+
+def _failures(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return a line for each failure, and one for all cells that are unfinished for the same reason."""
+    lines = [f"failed: {o.cell.name}: {o.kind}: {o.told}" for o in outcomes if not o.is_done and o.record is not None]
+    reasons: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.record is None:
+            reasons.setdefault(outcome.told, []).append(outcome.cell.name)
+    for reason, names in reasons.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        lines.append(f"unfinished: {', '.join(names[:NAMED])}{more}: {reason}")
+    return lines
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(escape(text), highlight=False, soft_wrap=True)
 
 
 def _json_line(outcomes: Sequence[Outcome], folders: Sequence[str]) -> str:
     """Return the cells with all their metrics, for a program that reads the last line."""
     cells = []
     for outcome in outcomes:
-        record = outcome.record
-        names = record.labels.model_dump(include={"model", "method", "budget", "task", "decoding", "runner"})
-        cells.append({"name": record.name, **names, "status": record.status, **record.metrics})
+        labels = outcome.cell.labels.model_dump(include={"model", "method", "budget", "task", "decoding", "runner"})
+        metrics = {} if outcome.record is None else outcome.record.metrics
+        cells.append({"name": outcome.cell.name, **labels, "status": outcome.kind, **metrics})
     return json.dumps({"results": list(folders), "cells": cells})
-
-
-def _show_table(console: Console, outcomes: Sequence[Outcome]) -> None:
-    """Print one row a cell, with a column for each option that tells equally named cells apart."""
-    variants = Variants([outcome.cell for outcome in outcomes])
-    metrics = dict(outcomes[0].cell.runner.columns)
-    truncated = any(outcome.record.metrics.get(TRUNCATED) for outcome in outcomes)
-    if truncated:
-        metrics[TRUNCATED] = "truncated"
-    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
-    for head in ("method", "budget", "task", *variants.columns.values()):
-        table.add_column(escape(head), no_wrap=True)
-    for head in metrics.values():
-        table.add_column(head, justify="right")
-    for outcome in outcomes:
-        found = outcome.record.metrics
-        cells = [f"{found[name]:.3f}" if name in found else "-" for name in metrics]
-        table.add_row(*map(escape, (*outcome.cell.shown, *variants.values(outcome.cell))), *cells)
-    console.print(table)
-    if truncated:
-        cut = "to the model's positions or to task.max_prompt_tokens, from the middle of the context."
-        console.print(f"truncated: prompts that were cut {cut}", soft_wrap=True)

@@ -25,8 +25,10 @@ class SweepPlan:
     added: list[Cell]
 
 
-def plan_sweep(configs: Sequence[Mapping[str, Any]]) -> SweepPlan:
+def plan_sweep(configs: Sequence[Mapping[str, Any]], *, here: bool = True) -> SweepPlan:
     """Validate every config and drop repetitions. Raises `UserError` for the first config that cannot work.
+
+    here: whether the cells are computed on this machine, which must then have their device.
 
     Cells that share weights, then prefilled prompts, then a model stand together, so that weights are loaded and a
     prompt is prefilled once. Among them a dense reference comes first.
@@ -34,7 +36,7 @@ def plan_sweep(configs: Sequence[Mapping[str, Any]]) -> SweepPlan:
     cells: dict[tuple[str, str], Cell] = {}
     repeated = []
     for config in configs:
-        check_machine(read_settings(config)[0].model)
+        check_machine(read_settings(config)[0].model, here=here)
     for config in configs:
         cell = read_cell(config)
         check_feasible(cell)
@@ -79,7 +81,7 @@ def _missing_references(named: Sequence[Cell], known: set[tuple[str, str]]) -> l
             )
             if key not in known:
                 known.add(key)
-                added.append(read_cell(config))
+                added.append(read_cell({**cell.given, "method": _dense_method()}))
     return added
 
 

@@ -14,20 +14,19 @@ from runners.cell import Cell
 from runners.record import CellRecord
 from runners.variants import Variants
 
-TOLD_EVERY_S = 30.0  # without a terminal: how often a running cell says how far it is
+TOLD_EVERY_S = 30.0  # without a terminal: how often running cells say how far they are
 
 
 class SweepProgress:
     """A bar over all examples of a sweep that are still to be computed. Without a terminal: lines only, also for
-    the start of a cell and for its examples.
+    the start of cells and for their examples.
     """
 
     def __init__(self, console: Console, cells: Sequence[Cell], waiting: Sequence[Cell]) -> None:
         self._console, self._cells, self._seen = console, len(cells), len(cells) - len(waiting)
         self._variants = Variants(cells)
         self._began = self._told = time.monotonic()
-        self._cell: Cell | None = None
-        self._done = self._computed = 0
+        self._asked = self._done = self._computed = 0
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -54,48 +53,54 @@ class SweepProgress:
         """Print a line above the bar."""
         self._console.print(escape(text), highlight=False, soft_wrap=True)
 
-    def begin(self, cell: Cell) -> None:
-        """A cell starts."""
+    def begin(self, cells: Sequence[Cell], named: str = "") -> None:
+        """Cells start that are computed together, or by jobs as `named`."""
         self._began = self._told = time.monotonic()
-        self._cell, self._done, self._computed = cell, 0, 0
-        self._total = cell.settings.examples or 0
+        self._asked = self._done = self._computed = 0
+        first = self._variants.title(cells[0])
+        told = named or (first if len(cells) == 1 else f"{len(cells)} cells together, from {first}")
+        self._group = f"{self._place(len(cells))} {told}"
         if not self._console.is_terminal:
-            self.say(f"{self._place(cell)} ...")
-        self._bar.update(self._task, description=escape(self._variants.title(cell)))
+            self.say(f"{self._group} ...")
+        self._bar.update(self._task, description=escape(told))
 
-    def expect(self, examples: int) -> None:
-        """The cell that began has that many examples: a task may have fewer than the config asks for."""
+    def expect(self, cell: Cell, examples: int, standing: int) -> None:
+        """A cell that began has that many examples, of which some stand: a task may have fewer than was asked for."""
         assert self._bar.tasks[0].total is not None
-        self._bar.update(self._task, total=self._bar.tasks[0].total + examples - self._total)
-        self._total = examples
+        more = examples - (cell.settings.examples or 0)
+        self._bar.update(self._task, total=self._bar.tasks[0].total + more, advance=standing)
+        self._asked += examples
+        self._done += standing
 
-    def advance(self, examples: int, *, computed: bool = True) -> None:
-        """That many examples more are done; `computed` is False when they stand from an earlier run."""
+    def advance(self, examples: int) -> None:
+        """That many examples more are computed."""
         self._bar.update(self._task, advance=examples)
         self._done += examples
-        self._computed += examples if computed else 0
+        self._computed += examples
         now = time.monotonic()
-        if self._cell is None or self._console.is_terminal or not self._computed or now - self._told < TOLD_EVERY_S:
+        if self._console.is_terminal or not self._computed or now - self._told < TOLD_EVERY_S:
             return
         self._told = now
-        total = self._total
-        left = (now - self._began) / self._computed * (total - self._done)
-        self.say(f"{self._place(self._cell)}: {self._done}/{total} examples, about {left:.0f} s left")
+        left = (now - self._began) / self._computed * (self._asked - self._done)
+        # Jobs on other machines do not tell how many examples a task has.
+        known = f"/{self._asked} examples, about {left:.0f} s left" if self._asked >= self._done else " examples"
+        self.say(f"{self._group}: {self._done}{known}")
 
-    def end(self, cell: Cell, record: CellRecord) -> None:
-        """A cell was computed, or failed."""
+    def end(self, cell: Cell, record: CellRecord, seconds: float | None = None) -> None:
+        """A cell was computed, or failed, after so many seconds of its own, where they are known."""
         headline = cell.runner.headline
         told = f"{headline} {record.metrics[headline]:.3f}" if headline in record.metrics else _first_line(record)
-        seconds = time.monotonic() - self._began
-        self.finished(cell, f"{told}, {seconds:.1f} s")
+        self.finished(cell, told if seconds is None else f"{told}, {seconds:.1f} s")
 
     def finished(self, cell: Cell, told: str) -> None:
         """A cell needs no more work."""
-        self.say(f"{self._place(cell)}: {told}")
+        self.say(f"{self._place(1)} {self._variants.title(cell)}: {told}")
         self._seen += 1
 
-    def _place(self, cell: Cell) -> str:
-        return f"[{self._seen + 1}/{self._cells}] {self._variants.title(cell)}"
+    def _place(self, cells: int) -> str:
+        """Say which cells of the sweep the next ones are."""
+        first = self._seen + 1
+        return f"[{first}/{self._cells}]" if cells == 1 else f"[{first}-{self._seen + cells}/{self._cells}]"
 
 
 def _first_line(record: CellRecord) -> str:

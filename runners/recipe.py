@@ -14,6 +14,13 @@ WRITING = ("block_size", "mask_id", "stop_ids", "alignment", "prefix_attention",
 """Fields of the model's section that a model's files do not hold and that change what is learnt."""
 
 
+def check_counts(**lowest: tuple[int, int]) -> None:
+    """Raise `UserError` unless each field of the runner, a pair of its value and the least allowed, holds as much."""
+    for name, (value, low) in lowest.items():
+        if value < low:
+            raise UserError(f"runner.{name}={value} is out of range. Allowed: an integer >= {low}.")
+
+
 def recipe_of(config: Mapping[str, Any], sections: Collection[str], ignored: Collection[str]) -> dict[str, Any]:
     """Return the part of a resolved config that decides what a training run leaves.
 

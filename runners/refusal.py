@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -13,7 +15,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mage.errors import UserError, unknown_choice
-from runners.settings import unknown_field
+from runners.findings import unknown_field
+
+NO_NAME = re.compile(r"_.*|null|true|false|[-+]?[0-9.]+", re.IGNORECASE)
+"""What is no choice of a group: a base of several, and what Hydra reads as something else than a name."""
 
 
 def one_line(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) -> UserError:
@@ -27,23 +32,48 @@ def one_line(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) -
     if unknown:
         group = unknown[1].split(".")[0]
         choices = [override for override in overrides if override.split("=")[0] == group != unknown[1]]
-        return unknown_field(unknown[1], _siblings(unknown[1], loader, overrides), *choices[-1:])
-    ambiguous = re.search(r"Ambiguous value for argument '(.+)'", message)
+        config = _beside(unknown[1], loader, overrides)
+        key = re.search(r"Key '([^']+)' is not in struct", str(error.__cause__))
+        siblings = _siblings(unknown[1], config)
+        if key and unknown[1].rpartition(".")[2] in siblings:  # a mapping was given that has a field too many
+            return unknown_field(f"{unknown[1]}.{key[1]}", _siblings(f"{unknown[1]}.", config), *choices[-1:])
+        if siblings:
+            return unknown_field(unknown[1], siblings, *choices[-1:])
+        near = get_close_matches(unknown[1], _all_fields(config), n=1)  # no such section
+        return UserError(f"{unknown[1]} is not a field of the config.{f' Did you mean {near[0]}?' if near else ''}")
+    ambiguous = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+)'", message)
     if ambiguous:
         return UserError(f"{ambiguous[1]} names several values: add -m to sweep over them.")
+    if isinstance(error, OverrideParseException):
+        return UserError(
+            f"{error.override}: not an override. Allowed: field=value; a value with spaces or signs in quotes for "
+            "Hydra and for the shell, such as 'name=\"a b\"'."
+        )
     lines = [line.strip() for line in f"{message}\n{error.__cause__ or ''}".splitlines() if line.strip()]
-    override = error.override if isinstance(error, OverrideParseException) else ""
-    where = f"{override}: " if override not in lines[0] else ""
-    return UserError(where + " ".join(line for line in lines if "hydra.cc" not in line))
+    return UserError(" ".join(line for line in lines if "hydra.cc" not in line))
 
 
 def refuse_bases(overrides: Sequence[str], loader: ConfigLoader) -> None:
-    """Raise `UserError` for a choice such as `model=_hub`: what several choices share is none itself."""
+    """Raise `UserError` for a choice such as `model=_hub`: what several choices share is none itself; and for `=3`."""
     for override in overrides:
         group, _, values = override.partition("=")
+        if not group.strip("+~"):
+            raise UserError(f"{override}: no field is named. Allowed: field=value.")
         for value in values.split(","):
-            if value.rpartition("/")[2].startswith("_") and loader.get_group_options(group):
+            if NO_NAME.fullmatch(value.rpartition("/")[2]) and loader.get_group_options(group):
                 raise unknown_choice(group, value, choices_of(group, loader))
+
+
+def refuse_launchers(overrides: Sequence[str], loader: ConfigLoader) -> None:
+    """Raise `UserError` for `hydra/launcher=...`: Hydra's launchers get single cells, which then share no prefill."""
+    for override in overrides:
+        name, _, value = override.lstrip("+").partition("=")
+        if name == "hydra/launcher" and value != "basic":
+            near = "slurm" if "submitit" in value else "processes" if value == "joblib" else value
+            allowed = choices_of("launcher", loader)
+            hint = f" Did you mean launcher={near}?" if near in allowed else ""
+            listed = ", ".join(f"launcher={choice}" for choice in allowed)
+            raise UserError(f"{override}: cells of Hydra's launchers share no prefill.{hint} Allowed: {listed}.")
 
 
 def choices_of(group: str, loader: ConfigLoader) -> list[str]:
@@ -53,14 +83,30 @@ def choices_of(group: str, loader: ConfigLoader) -> list[str]:
     return own + [f"{folder}/{name}" for folder in folders for name in choices_of(f"{group}/{folder}", loader)]
 
 
-def _siblings(field: str, loader: ConfigLoader, overrides: Sequence[str]) -> list[str]:
-    """Return the names that stand where `field` was looked for, under the choices made beside it."""
+def _beside(field: str, loader: ConfigLoader, overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the config under the choices made beside an override of `field`."""
     others = [override for override in overrides if override.split("=")[0] != field]
-    try:
-        config = loader.load_configuration("config", others, RunMode.MULTIRUN)
-    except (HydraException, OmegaConfBaseException):  # a second slip: the choices of the defaults are told
-        config = loader.load_configuration("config", [], RunMode.MULTIRUN)
-    node: Any = OmegaConf.to_container(config, resolve=False)
+    chosen = [override for override in others if loader.get_group_options(override.lstrip("+").split("=")[0])]
+    for given in (others, chosen, []):  # where there is a second slip, the choices alone, or else the defaults
+        with suppress(HydraException, OmegaConfBaseException):
+            config = loader.load_configuration("config", given, RunMode.MULTIRUN)
+            break
+    return {str(key): value for key, value in _plain(config).items() if key != "hydra"}
+
+
+def _plain(config: Any) -> dict[Any, Any]:
+    plain = OmegaConf.to_container(config, resolve=False)
+    return plain if isinstance(plain, dict) else {}
+
+
+def _siblings(field: str, config: dict[str, Any]) -> list[str]:
+    """Return the names that stand where `field` was looked for."""
+    node: Any = config
     for part in field.split(".")[:-1]:
         node = node.get(part) if isinstance(node, dict) else None
-    return [name for name in node if name not in ("hydra", "_target_")] if isinstance(node, dict) else []
+    return [name for name in node if name != "_target_"] if isinstance(node, dict) else []
+
+
+def _all_fields(config: dict[str, Any]) -> list[str]:
+    """Return the dotted names of the fields of all sections."""
+    return [f"{group}.{name}" for group, node in config.items() if isinstance(node, dict) for name in node]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from runners.workbench import Workbench
 
 
+LONGEST_S = 1e8  # three years; a clock takes no infinite ones
+
+
 @dataclass(frozen=True, kw_only=True)
 class CellRunner(ABC):
-    """Options common to all: `timeout_s` for a cell (None: no limit); `on_error`: whether a sweep goes on after a cell
-    that failed; `prefix_cache_gib`: memory for prefilled prompts. `row_type` is a line of examples.jsonl; `columns` are
-    the metrics, with their heads, of the table that closes a sweep; `needs_reference`: compared with a dense cell;
-    `unused`: top-level fields of the config that it does not use, which are no part of its cells; `json_line`: a sweep
-    closes with one line of JSON.
+    """Options common to all: `timeout_s` for a cell, without the prefill that it shares (None: no limit); `on_error`:
+    whether a sweep goes on after a cell that failed. `row_type` is a line of examples.jsonl; `columns` are the metrics,
+    with their heads, of the table that closes a sweep; `needs_reference`: compared with a dense cell; `unused`:
+    top-level fields of the config that it does not use, which are no part of its cells; `json_line`: a sweep closes with
+    one line of JSON.
     """
 
     row_type: ClassVar[type[BaseModel]]
@@ -38,13 +41,11 @@ class CellRunner(ABC):
 
     timeout_s: float | None = None
     on_error: Literal["continue", "stop"] = "continue"
-    prefix_cache_gib: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.timeout_s is not None and self.timeout_s <= 0:
-            raise UserError(f"runner.timeout_s={self.timeout_s} is out of range. Allowed: seconds above 0, or null.")
-        if self.prefix_cache_gib < 0:
-            raise UserError(f"runner.prefix_cache_gib={self.prefix_cache_gib} is out of range. Allowed: GiB from 0 up.")
+        if self.timeout_s is not None and not 0 < self.timeout_s <= LONGEST_S:
+            allowed = f"Allowed: seconds above 0, up to {LONGEST_S:g}, or null."
+            raise UserError(f"runner.timeout_s={self.timeout_s} is out of range. {allowed}")
 
     @property
     def group_size(self) -> int:
@@ -59,6 +60,11 @@ class CellRunner(ABC):
     def subject(self) -> str:
         """What stands in the place of the task's name where a runner uses none."""
         return ""
+
+    @property
+    def workload(self) -> Hashable:
+        """What tells the prompts of a runner that uses no task from those of another."""
+        return ()
 
     def fitted(self, model: ModelSettings) -> ModelSettings:
         """Return the model that is measured where `model` is asked for: most take it as it is."""

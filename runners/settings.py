@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mage.budget import Budget
-from mage.errors import UserError
 from mage.models.location import locate, locate_adapter
+from runners.findings import check_integers, first_error, shown
 
 ROOT = Path(__file__).resolve().parents[1]
+LOCAL = {"_target_": "runners.launchers.local.Local"}
 
 
 class ModelSettings(BaseModel):
@@ -39,7 +40,7 @@ class ModelSettings(BaseModel):
     chat: dict[str, Any] = Field(default_factory=dict)
     device: str = "cpu"
     dtype: str = "float32"
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=1024)
     block_size: int = Field(ge=1)
     mask_id: int = Field(ge=0)
     stop_ids: tuple[Annotated[int, Field(ge=0)], ...]
@@ -56,7 +57,7 @@ class ModelSettings(BaseModel):
     @classmethod
     def _is_device(cls, name: str) -> str:
         """What it looks like; whether this machine has it is asked later."""
-        if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", name):
+        if not re.fullmatch(r"cpu|cuda(:[0-9]{1,2})?", name):
             raise ValueError("not a device. Allowed: cpu, cuda, cuda:N")
         return name
 
@@ -65,7 +66,7 @@ class Settings(BaseModel):
     """A whole config. `method`, `task`, `decoding`, `runner` and `tracker` are built from their `_target_`.
 
     `attention`: what computes it, see `mage.attention.implementation`. `capture`: repeat forwards as CUDA graphs where
-    there is a GPU, see `mage.generation.engine`.
+    there is a GPU, see `mage.generation.engine`. `launcher`: where the cells are computed. `plan`: only show them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -85,17 +86,20 @@ class Settings(BaseModel):
     decoding: dict[str, Any]
     runner: dict[str, Any]
     tracker: dict[str, Any]
+    launcher: dict[str, Any] = Field(default_factory=lambda: dict(LOCAL))
+    plan: bool = False
 
 
 def read_settings(config: Mapping[str, Any]) -> tuple[Settings, Budget]:
     """Validate a resolved config. Raises `UserError` that names the field, its value and what is allowed."""
-    try:
-        settings = Settings.model_validate(config)
+    check_integers(config)
+    try:  # as JSON: a list is a tuple there, yet true is no 1 and '1' is no 1
+        settings = Settings.model_validate_json(json.dumps(config), strict=True)
     except ValidationError as error:
-        raise first_error(error, fields=Settings.model_fields) from error
+        raise first_error(error, Settings) from error
     budget = settings.budget
-    if isinstance(budget, float) and not math.isfinite(budget):
-        budget = str(budget)
+    if isinstance(budget, bool) or not isinstance(budget, int | float) or not math.isfinite(budget):
+        budget = shown(budget)  # which says how it is written, and is no budget either
     return settings, Budget(budget)
 
 
@@ -104,26 +108,3 @@ def check_location(settings: Settings) -> None:
     locate(settings.model.weights, ROOT)
     if settings.model.adapter is not None:
         locate_adapter(settings.model.adapter, ROOT)
-
-
-def first_error(error: ValidationError, prefix: str = "", fields: Iterable[str] = ()) -> UserError:
-    """Turn the first finding of pydantic into one line: field, value, what is allowed."""
-    found = error.errors(include_url=False)[0]
-    name = ".".join([*([prefix] if prefix else []), *map(str, found["loc"])])
-    if found["type"] == "extra_forbidden":
-        return unknown_field(name, fields)
-    message = found["msg"].removeprefix("Value error, ")
-    if found["type"] == "missing":
-        return UserError(f"{name}: {message}.")
-    return UserError(f"{name}={found['input']}: {message}.")
-
-
-def unknown_field(name: str, allowed: Iterable[str], beside: str = "") -> UserError:
-    """Return the error for a field that does not exist, with the nearest one that does. `beside`: the choice made."""
-    parent, _, last = name.rpartition(".")
-    names = sorted(allowed)
-    near = get_close_matches(last, names, n=1)
-    hint = f" Did you mean {parent + '.' if parent else ''}{near[0]}?" if near else ""
-    listed = f" Allowed: {', '.join(names)}." if names else ""
-    where = f" with {beside}" if beside else ""
-    return UserError(f"{name} is not a field of the config{where}.{hint}{listed}")

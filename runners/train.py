@@ -12,7 +12,7 @@ from mage.training.initialisation import Structure
 from mage.training.noise import AnswerNoise
 from mage.training.schedule import Stage
 from runners.exam import Evaluation
-from runners.recipe import recipe_of
+from runners.recipe import check_counts, recipe_of
 from tasks.tiny_batches import TinyBatches
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ class Train:
     log_every: int = 50
     checkpoint_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     ignored: tuple[str, ...] = field(default=("threads", "save_every", "log_every", "evaluation"), repr=False)
+
+    def __post_init__(self) -> None:
+        check_counts(save_every=(self.save_every, 1), log_every=(self.log_every, 1), threads=(self.threads, 0))
 
     def run(self, config: Mapping[str, Any]) -> int:
         """Train to the end of the recipe in the config's folder. Raises `UserError`. Returns the exit status."""

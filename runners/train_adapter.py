@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mage.errors import UserError, unknown_choice
 from mage.training.schedule import Cycles
 from runners.exam import Evaluation
-from runners.recipe import recipe_of
+from runners.recipe import check_counts, recipe_of
 from runners.settings import read_settings
 from tasks.errors import TaskError
 from tasks.lessons.mix import KINDS, LessonMix
@@ -80,9 +80,10 @@ class TrainAdapter:
         begins = [stage.begin for stage in self.stages]
         if not begins or begins[0] != 0 or begins != sorted(set(begins)):
             raise UserError(f"runner.stages: they begin at {begins}. Allowed: growing steps, the first of them 0.")
-        for name in ("rank", "lessons_per_step", "save_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"runner.{name}={getattr(self, name)} is out of range. Allowed: an integer >= 1.")
+        check_counts(threads=(self.threads, 0))
+        check_counts(
+            **{name: (getattr(self, name), 1) for name in ("rank", "lessons_per_step", "save_every", "log_every")}
+        )
         for kind in self.taught:
             if kind not in KINDS:
                 raise unknown_choice("runner.taught", kind, KINDS)

@@ -31,11 +31,6 @@ class KVCache:
         """Valid entries of each row."""
         return self.valid.host
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes held by keys and values."""
-        return self.keys.nbytes + self.values.nbytes
-
     def entries(self, layer: int) -> tuple[Tensor, Tensor]:
         """Return keys and values `[batch, kv_heads, capacity, head_dim]` of a layer, without a copy."""
         return self.keys[layer], self.values[layer]

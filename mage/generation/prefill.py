@@ -37,11 +37,6 @@ class Prefix:
     seconds: float
     shared: int = 0
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes held, for whoever keeps prefixes."""
-        return self.cache.nbytes + self.windows.nbytes + self.last_logits.nbytes
-
 
 @torch.inference_mode()
 def prefill(

@@ -22,7 +22,7 @@ from tests.runners.conftest import write_tiny_checkpoint
 
 
 def cell(checkpoint: Path, *overrides: str) -> Cell:
-    (config,) = compose_sweep([f"model.weights={checkpoint}", *overrides], CONF, multirun=False) or []
+    (config,) = compose_sweep([f"model.weights={checkpoint}", *overrides], CONF, multirun=False)
     return read_cell(config)
 
 
@@ -65,7 +65,8 @@ def test_what_can_change_a_result_changes_the_identity(override: str, tiny_check
         "dense_reference=false",
         "runner.timeout_s=5",
         "runner.on_error=stop",
-        "runner.prefix_cache_gib=0",
+        "launcher=local",
+        "plan=true",
         "model.threads=2",
         "model.threads=null",
         "attention=torch",
@@ -132,14 +133,14 @@ def test_an_adapter_of_another_body_is_refused(tiny_checkpoint: Path, tmp_path: 
 
 def test_dense_under_many_budgets_and_dense_layers_is_one_cell(tiny_checkpoint: Path) -> None:
     overrides = [f"model.weights={tiny_checkpoint}", "method=dense", "budget=16,32,0.5", "dense_layers=0,2"]
-    plan = plan_sweep(compose_sweep(overrides, CONF, multirun=True) or [])
+    plan = plan_sweep(compose_sweep(overrides, CONF, multirun=True))
     assert [c.labels.budget for c in plan.cells] == [None]
     assert len(plan.repeated) == 5
 
 
 def test_a_reference_is_added_once_for_each_setting_that_needs_its_own(tiny_checkpoint: Path) -> None:
     overrides = [f"model.weights={tiny_checkpoint}", "method=mage,quest", "seed=0,1", "task.question=block,prefix"]
-    plan = plan_sweep(compose_sweep(overrides, CONF, multirun=True) or [])
+    plan = plan_sweep(compose_sweep(overrides, CONF, multirun=True))
     assert sorted((c.labels.seed, c.labels.question) for c in plan.added) == [
         (seed, question) for seed in (0, 1) for question in ("block", "prefix")
     ]
@@ -166,20 +167,20 @@ def test_a_reference_is_added_once_for_each_setting_that_needs_its_own(tiny_chec
 )
 def test_each_setting_is_compared_with_a_reference_of_its_own(varied: str, tiny_checkpoint: Path) -> None:
     overrides = [f"model.weights={tiny_checkpoint}", varied, "budget=16,32"]
-    plan = plan_sweep(compose_sweep(overrides, CONF, multirun=True) or [])
-    named = plan_sweep(compose_sweep([*overrides, "method=dense"], CONF, multirun=True) or [])
+    plan = plan_sweep(compose_sweep(overrides, CONF, multirun=True))
+    named = plan_sweep(compose_sweep([*overrides, "method=dense"], CONF, multirun=True))
     assert len(plan.added) == 2
     assert {c.identity for c in plan.added} == {c.identity for c in named.cells}, "as if it had been named"
 
 
 def test_what_changes_no_result_needs_no_second_reference(tiny_checkpoint: Path) -> None:
-    overrides = [f"model.weights={tiny_checkpoint}", "runner.prefix_cache_gib=0,1", "dense_layers=1,2"]
-    assert len(plan_sweep(compose_sweep(overrides, CONF, multirun=True) or []).added) == 1
+    overrides = [f"model.weights={tiny_checkpoint}", "runner.timeout_s=5,6", "dense_layers=1,2"]
+    assert len(plan_sweep(compose_sweep(overrides, CONF, multirun=True)).added) == 1
 
 
 @pytest.mark.parametrize("override", ["method=mage,dense", "dense_reference=false", "runner=recall"])
 def test_no_reference_is_added_where_none_is_wanted(override: str, tiny_checkpoint: Path) -> None:
-    plan = plan_sweep(compose_sweep([f"model.weights={tiny_checkpoint}", override], CONF, multirun=True) or [])
+    plan = plan_sweep(compose_sweep([f"model.weights={tiny_checkpoint}", override], CONF, multirun=True))
     assert plan.added == []
 
 

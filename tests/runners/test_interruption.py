@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ from pydantic import BaseModel
 from runners.evaluate import Evaluate
 from runners.store import Store
 from tests.runners.conftest import outcome
+from tests.runners.kills import kill_repeatedly
 from tests.runners.processes import fork
 
 Run = Callable[..., int]
@@ -24,20 +24,10 @@ SWEEP = ("-m", "method=mage,quest", "budget=16,32", "examples=12")
 
 
 def test_killed_and_resumed_equals_undisturbed(run: Run, out: Path) -> None:
-    rng = random.Random(0)
     assert run(*SWEEP, "name=whole") == 0
-    kills = 0
-    while True:
-        child = fork(lambda: run(*SWEEP, "name=t"))
-        if kills < 20:
-            child.join(rng.uniform(0.0, 0.4))
-            child.kill()
-        child.join()
-        if child.exitcode == 0:
-            break
-        assert child.exitcode == -signal.SIGKILL
-        kills += 1
-    assert kills > 2
+    counted = kill_repeatedly(lambda: run(*SWEEP, "name=t"), out, count=20, longest_s=0.4)
+    assert counted.kills > 2
+    assert counted.lost == counted.invalid == 0
     assert strip_experiment(outcome(out)) == strip_experiment(outcome(out.parent / "whole"))
 
 
@@ -76,7 +66,9 @@ def test_a_signal_ends_in_order_and_the_same_command_continues(
     os.kill(child.pid, number)
     child.join()
     assert child.exitcode == status
-    assert [path.name for path in out.glob("*/*")] == ["examples.jsonl"], "no lock and no record stay"
+    assert sorted(path.name for path in out.glob("*/*")) == ["checksums", "examples.jsonl"], (
+        "no lock and no record stay"
+    )
 
 
 def test_two_processes_compute_each_cell_once(

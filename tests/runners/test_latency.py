@@ -29,7 +29,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cell(checkpoint: Path, *overrides: str) -> Cell:
     given = ["runner=latency", f"model.weights={checkpoint}", *overrides]
-    (config,) = compose_sweep(given, CONF, multirun=False) or []
+    (config,) = compose_sweep(given, CONF, multirun=False)
     return read_cell(config)
 
 
@@ -66,7 +66,7 @@ def test_a_sweep_times_methods_against_dense_and_ends_with_json(
 
 def test_the_window_of_random_weights_does_not_bind() -> None:
     random = ["runner=latency", "model=fast_dllm_v2_7b", "model.weights=random", "model.device=cpu"]
-    configs = [compose_sweep([*random, f"runner.context={n}"], CONF, multirun=False) or [] for n in (8192, 32768)]
+    configs = [compose_sweep([*random, f"runner.context={n}"], CONF, multirun=False) for n in (8192, 32768)]
     short, long = (plan_sweep(config).cells[0] for config in configs)
     assert short.checkpoint.config.max_positions == 32768
     assert long.checkpoint.config.max_positions == 32768 + 5 * 32
@@ -120,7 +120,7 @@ def test_what_can_change_a_time_changes_the_identity(override: str, tiny_checkpo
 
 def test_a_task_that_could_not_be_built_stands_in_no_ones_way(tiny_checkpoint: Path) -> None:
     overrides = ["runner=latency", f"model.weights={tiny_checkpoint}", "task.lengths=[1000000]"]
-    (planned,) = plan_sweep(compose_sweep(overrides, CONF, multirun=False) or []).cells
+    (planned,) = plan_sweep(compose_sweep(overrides, CONF, multirun=False)).cells
     assert planned.task is None
 
 

@@ -44,7 +44,7 @@ def test_a_language_is_refused_when_its_words_are_lost(
     kind: str, known: bool, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     overrides = [f"model.weights={tiny_checkpoint}", "task.language=english"]
-    (config,) = compose_sweep(overrides, CONF, multirun=False) or []
+    (config,) = compose_sweep(overrides, CONF, multirun=False)
     loaded, cell = tokenizer(tmp_path, kind), read_cell(config)
     if known:
         _check_language(cell, loaded, TEXT)

@@ -18,13 +18,13 @@ from runners.progress import SweepProgress
 
 def test_a_long_cell_tells_how_far_it_is(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = [f"model.weights={tiny_checkpoint}", "method=dense", "examples=10"]
-    (cell,) = plan_sweep(compose_sweep(overrides, CONF, multirun=False) or []).cells
+    (cell,) = plan_sweep(compose_sweep(overrides, CONF, multirun=False)).cells
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     file = io.StringIO()
     progress = SweepProgress(Console(file=file, width=200), [cell], [cell])
-    progress.begin(cell)
-    progress.advance(2, computed=False)
+    progress.begin([cell])
+    progress.expect(cell, 10, 2)
     for clock[0] in (20.0, 40.0, 60.0, 80.0):
         progress.advance(1)
     progress.finished(cell, "score 1.000")
@@ -33,6 +33,26 @@ def test_a_long_cell_tells_how_far_it_is(tiny_checkpoint: Path, monkeypatch: pyt
         "[1/1] dense niah: 4/10 examples, about 120 s left",
         "[1/1] dense niah: 6/10 examples, about 80 s left",
         "[1/1] dense niah: score 1.000",
+    ]
+
+
+def test_cells_together_tell_how_far_they_are(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = [f"model.weights={tiny_checkpoint}", "method=dense,quest", "budget=32", "examples=10"]
+    cells = plan_sweep(compose_sweep(overrides, CONF, multirun=True)).cells
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    file = io.StringIO()
+    progress = SweepProgress(Console(file=file, width=200), cells, cells)
+    progress.begin(cells)
+    progress.expect(cells[0], 10, 3)
+    progress.expect(cells[1], 10, 1)
+    clock[0] = 40.0
+    progress.advance(4)
+    progress.finished(cells[0], "computed by another run")
+    assert file.getvalue().splitlines() == [
+        "[1-2/2] 2 cells together, from dense niah ...",
+        "[1-2/2] 2 cells together, from dense niah: 8/20 examples, about 120 s left",
+        "[1/2] dense niah: computed by another run",
     ]
 
 

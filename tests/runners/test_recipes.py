@@ -45,7 +45,7 @@ def test_every_recipe_composes_with_every_value_that_it_sweeps() -> None:
     seen: set[tuple[str, str]] = set()
     for recipe in RECIPES:
         for overrides in covering(recipe, seen):
-            (config,) = compose_sweep(overrides, CONF, multirun=True) or []
+            (config,) = compose_sweep(overrides, CONF, multirun=True)
             settings, _ = read_settings(config)
             assert build_task(settings).name
             assert settings.name.startswith("paper_")
@@ -53,7 +53,7 @@ def test_every_recipe_composes_with_every_value_that_it_sweeps() -> None:
 
 def test_the_command_line_wins_over_a_recipe() -> None:
     overrides = ["+experiment=paper/longbench_v2", "model=sdar_4b", "task=ruler/vt", "method=mage", "budget=64,0.05"]
-    configs = compose_sweep(overrides, CONF, multirun=True) or []
+    configs = compose_sweep(overrides, CONF, multirun=True)
     chosen = [(c["model"]["name"], c["task"]["name"], c["method"]["name"], c["budget"]) for c in configs]
     assert chosen == [("sdar_4b", "ruler/vt", "mage", 64), ("sdar_4b", "ruler/vt", "mage", 0.05)]
 

@@ -13,6 +13,7 @@ import torch
 from run import CONF, main
 from runners.command import command_line
 from tests.runners.conftest import ROOT, records
+from tests.runners.override_sets import SMALL_BODY
 
 REFUSED = {
     "method=mgae": "did you mean mage?",
@@ -32,6 +33,27 @@ REFUSED = {
     "seed": "seed",
     "examples=0": "examples=0",
     "name=../up": "name=../up",
+    f"name={'x' * 256}": "has 256 characters. Allowed: at most 255.",
+    f"method.name={'x' * 256}": "characters. Allowed: at most 255.",
+    "output_dir=README.md": "README.md is not a folder",
+    "seed=true": "seed=true is not allowed. Allowed: an integer.",
+    "seed='1'": "seed=1 is not allowed. Allowed: an integer.",
+    f"seed={2**63}": "is out of range. Allowed: integers below 2^63.",
+    "budget=null": "budget=null is out of range",
+    "=3": "=3: no field is named",
+    "method=null": "method=null is not known. Allowed: dense,",
+    "metod.page_size=2": "Did you mean method.page_size?",
+    "method._target_=builtins.int": "method._target_=builtins.int: not a dataclass",
+    "method._target_=..x": "method._target_=..x",
+    "model.body={a: 1}": "model.body.a is not a field of the config.",
+    "task.lengths=[1.5]": "task.lengths=[1.5] is not allowed. Allowed: an integer, or a list, each item an integer.",
+    "model.adapter=3": "model.adapter=3 is not allowed. Allowed: a text, or null.",
+    "model.alignment=shfted": "did you mean shifted? Allowed: same, shifted.",
+    "model.device=cuda:9999999999999": "not a device",
+    "runner.timeout_s=inf": "runner.timeout_s=inf is out of range",
+    "runner.timeout_s=nan": "runner.timeout_s=nan is out of range",
+    "task.mentions=é": "task.mentions=é: not an override. Allowed: field=value; a value with spaces or signs in quotes",
+    "task=ruler/niah_single_1": "Allowed: chat, filler, haystack,",
     "task.depths=[1.5]": "task.depths=1.5",
     "task.needels=3": "Did you mean task.needles?",
     "decoding.threshold=2": "decoding.threshold",
@@ -148,6 +170,23 @@ def test_a_share_below_a_page_is_refused(run: Callable[..., int], out: Path, cap
     assert run("method=quest", "method.page_size=16", "task.lengths=[512,128]", "budget=0.05") == 2
     assert "budget=0.05 with task.lengths=128: a budget of 7 tokens" in capfd.readouterr().err
     assert not out.parent.exists()
+
+
+def test_a_share_of_prompts_of_any_length_is_refused_by_the_first(
+    run: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    reader = [f"++model.{field}={value}" for field, value in SMALL_BODY.items()]
+    general = ["budget=0.05", "examples=1", "dense_layers=1", "tracker=none", *reader]
+    status = command_line([*general, "task=chat", "method=quest", "method.page_size=64"], CONF, main)
+    told = capfd.readouterr().err
+    assert status == 2 and told.startswith("budget=0.05 with a prompt of ") and len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize("field", ["save_every=0", "log_every=-1", "threads=-1"])
+def test_a_training_is_refused_before_it_starts(field: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert command_line(["runner=train", "+experiment=train/tiny", f"runner.{field}"], CONF, main) == 2
+    told = capfd.readouterr().err
+    assert told.startswith(f"runner.{field} is out of range. Allowed:") and len(told.splitlines()) == 1
 
 
 def test_dense_layers_are_no_matter_to_dense(run: Callable[..., int]) -> None:

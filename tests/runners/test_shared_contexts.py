@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -66,11 +67,10 @@ def test_each_context_is_prefilled_once_for_all_cells(
         assert all(row["prefix_tokens"] == row["prompt_tokens"] > row["shared_tokens"] for row in cell)
 
     prefilled.clear()
-    assert (
-        run("-m", *TASK, causal, "method=mage,quest", "model.block_size=4,8", "runner.prefix_cache_gib=0", "name=anew")
-        == 0
-    )
-    assert len(prefilled) == 6 * 5
+    for method, size in itertools.product(("dense", "mage", "quest"), (4, 8)):
+        alone = (f"method={method}", f"model.block_size={size}", "dense_reference=false", "name=anew")
+        assert run(*TASK, causal, *alone) == 0
+    assert len(prefilled) == 6 * 3
     assert outcome(out.parent / "anew") == {
         name: {**told, "experiment": "anew"} for name, told in outcome(out).items()
     }, "answers are the same to the last bit, whoever asked before"

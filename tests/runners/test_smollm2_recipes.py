@@ -60,7 +60,7 @@ NARROW: dict[str, list[str]] = {
 
 
 def composed(recipe: str, *overrides: str) -> list[dict[str, Any]]:
-    return compose_sweep([f"+experiment={recipe}", *overrides], CONF, multirun=True) or []
+    return compose_sweep([f"+experiment={recipe}", *overrides], CONF, multirun=True)
 
 
 @pytest.fixture

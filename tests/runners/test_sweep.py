@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,7 @@ import runners.environment
 import runners.sweep
 import runners.workbench
 from mage.generation.engine import Engine
+from mage.generation.prefill import Prefix
 from run import CONF
 from runners.composition import compose_sweep
 from runners.lock import locked
@@ -33,7 +37,10 @@ def test_a_sweep_computes_each_cell_and_a_reference(run: Run, out: Path, capsys:
     printed = capsys.readouterr().out
     assert "No dense reference is named" in printed
     assert f"python -m analysis {out}" in printed
-    assert sorted(path.name for path in out.glob("*/*")) == ["examples.jsonl"] * 5 + ["record.json"] * 5
+    assert (
+        sorted(path.name for path in out.glob("*/*"))
+        == ["checksums"] * 5 + ["examples.jsonl"] * 5 + ["record.json"] * 5
+    )
 
 
 def test_a_record_says_what_was_measured(run: Run, out: Path) -> None:
@@ -78,13 +85,43 @@ def test_model_and_prefixes_are_shared(run: Run, monkeypatch: pytest.MonkeyPatch
     assert len(prefills) == 2 * 4  # seeds times examples
 
 
-def test_without_memory_for_prefixes_the_result_is_the_same(run: Run, out: Path) -> None:
-    assert run(*SWEEP, "name=kept") == 0
-    assert run(*SWEEP, "name=anew", "runner.prefix_cache_gib=0") == 0
-    kept, anew = outcome(out.parent / "kept"), outcome(out.parent / "anew")
-    assert kept.keys() == anew.keys()
-    for name in kept:
-        assert kept[name]["examples"] == anew[name]["examples"]
+def test_cells_together_are_what_each_is_alone(run: Run, out: Path) -> None:
+    assert run(*SWEEP, "decoding.tokens_per_step=2,4") == 0
+    for method, budget, tokens in itertools.product(("dense", "mage", "quest"), (16, 32), (2, 4)):
+        alone = (f"method={method}", f"budget={budget}", f"decoding.tokens_per_step={tokens}")
+        assert run(*alone, "dense_reference=false", "name=alone") == 0
+    together, each = outcome(out), outcome(out.parent / "alone")
+    assert len(together) == 10
+    assert together == {name: {**told, "experiment": out.name} for name, told in each.items()}
+
+
+def test_one_prefix_is_held_at_a_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefill, alive, most = Engine.prefill, weakref.WeakSet(), []
+
+    def watch(*arguments: Any, **options: Any) -> Prefix:
+        most.append(len(alive))
+        prefix = prefill(*arguments, **options)
+        alive.add(prefix)
+        return prefix
+
+    monkeypatch.setattr(Prefix, "__hash__", object.__hash__)
+    monkeypatch.setattr(Engine, "prefill", watch)
+    assert run(*SWEEP) == 0
+    assert most == [0] * 4, "the prefix before is gone before the next is made"
+
+
+def test_examples_that_stand_are_not_prefilled_again(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(*SWEEP) == 0
+    undisturbed = outcome(out)
+    for cell in out.iterdir():  # as after a kill: dense has two examples, the others one, of four
+        (cell / "record.json").unlink()
+        lines = (cell / "examples.jsonl").read_bytes().splitlines(keepends=True)
+        (cell / "examples.jsonl").write_bytes(b"".join(lines[: 2 if "dense" in cell.name else 1]))
+    prefills, prefill = [], Engine.prefill
+    monkeypatch.setattr(Engine, "prefill", lambda *a: prefills.append(1) or prefill(*a))
+    assert run(*SWEEP) == 0
+    assert len(prefills) == 3
+    assert outcome(out) == undisturbed
 
 
 def test_batches_give_the_answers_of_single_examples(run: Run, out: Path) -> None:

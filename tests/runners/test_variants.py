@@ -17,7 +17,7 @@ from tests.runners.conftest import write_tiny_checkpoint
 def titles(checkpoint: Path | str, *overrides: str) -> tuple[list[str], list[str]]:
     """Return the heads of the columns of a sweep and the titles of its cells, in the order of the plan."""
     told = [f"model.weights={checkpoint}", "dense_reference=false", *overrides]
-    cells = plan_sweep(compose_sweep(told, CONF, multirun=True) or []).cells
+    cells = plan_sweep(compose_sweep(told, CONF, multirun=True)).cells
     variants = Variants(cells)
     return list(variants.columns.values()), [variants.title(cell) for cell in cells]
 
