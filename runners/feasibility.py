@@ -128,8 +128,10 @@ def _check_prompts(cell: Cell, spec: DiffusionSpec) -> None:
     """Make the first questions: a tokenizer that does not know the language, a context that cannot hold its needles."""
     some = min(cell.settings.examples or TRIED, TRIED)
     key = (cell.model_key, cell.task_hash, json.dumps(cell.config["task"], sort_keys=True), some)  # under any seed
-    prompts = [question.prompt for question in _first_questions(_Reader(key, cell, spec))]
-    for prompt in prompts if cell.budget is not None else ():
+    questions = _first_questions(_Reader(key, cell, spec))
+    if cell.budget is None:
+        return
+    for prompt in (question.prompt for question in questions):
         prefilled = len(prompt.tokens) // spec.prefill_unit * spec.prefill_unit
         _check_budget(cell, prefilled, f"a prompt of {prefilled} tokens")
         cell.method.check_prompt(prefilled, prompt.question_start, cell.budget.resolve(prefilled))

@@ -34,6 +34,7 @@ from tests.runners.override_sets import OverrideSet, override_set
 
 PATIENCE_S = 60.0  # of processor time for a command line
 MEMORY = 12 * 2**30
+SIGNALLED = (130, 143)  # somebody wants this to end
 LIMITS = ("out_of_memory", "timeout")  # how a cell may fail that was asked for too much
 
 
@@ -64,6 +65,8 @@ def judge(drawn: OverrideSet, folder: Path) -> Verdict:
         return Verdict("broken", traceback.format_exc())
     finally:
         runners.workbench.load_model = load
+    if status in SIGNALLED:
+        raise SystemExit(status)
     if status == 2:
         return _refusal(errors.getvalue(), output.getvalue(), folder, bool(loads))
     return _result(status, folder, output.getvalue() + errors.getvalue())

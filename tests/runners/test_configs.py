@@ -19,7 +19,8 @@ from tests.runners.override_sets import SMALL_BODY, choices
 
 SMALL = [f"{group}={name}" for group in ("method", "decoding", "tracker") for name in choices(group)]
 SWEEPS = [name for name in choices("experiment") if "/" not in name]
-READER = (SMALL_BODY | {"trained_positions": 8192, "body.max_position_embeddings": 8192}).items()
+LARGER = {"trained_positions": 8192, "body.max_position_embeddings": 8192, "body.num_hidden_layers": 3}
+READER = (SMALL_BODY | LARGER).items()
 NEEDS_HUB = ("longbench", "longbench_e", "longbench_v2", "ruler/qa_1", "ruler/qa_2")
 
 

@@ -15,7 +15,6 @@ from run import CONF
 from runners.cell import read_cell
 from runners.composition import compose_sweep
 from runners.material import _check_language
-from tests.runners.conftest import records
 
 TEXT = "The naïve café keeps 12,345 notes; who reads them? Ann does. " * 3
 
@@ -53,8 +52,9 @@ def test_a_language_is_refused_when_its_words_are_lost(
             _check_language(cell, loaded, TEXT)
 
 
-def test_a_language_that_the_tokenizer_does_not_know_is_an_invalid_config(run: Callable[..., int], out: Path) -> None:
-    assert run("method=dense", "task.language=english", "task.lengths=[512]") == 1
-    (record,) = records(out).values()
-    assert record.status == "invalid_config" and record.examples is None
-    assert "task.language=english: the tokenizer of model=tiny does not know" in (record.error or "")
+def test_a_language_that_the_tokenizer_does_not_know_is_refused_before_the_model_is_loaded(
+    run: Callable[..., int], out: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("method=dense", "task.language=english", "task.lengths=[512]") == 2
+    assert "task.language=english: the tokenizer of model=tiny does not know" in capfd.readouterr().err
+    assert not out.parent.exists()
