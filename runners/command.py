@@ -20,8 +20,8 @@ MULTIRUN = ("-m", "--multirun")
 def command_line(arguments: Sequence[str], folder: Path, hydra_main: Callable[[], None]) -> int:
     """Serve a command line with the configs in `folder`; return the exit status: 0, 1 (a cell failed) or 2 (refused).
 
-    Hydra's own flags (--help, --cfg job, ...) are left to `hydra_main`. Otherwise all configs of a sweep are composed and
-    run here together.
+    Hydra's own flags (--help, --cfg job, ...) are left to `hydra_main`. Otherwise all configs of a sweep are composed
+    and run here together.
     """
     overrides = [argument for argument in arguments if argument not in MULTIRUN]
     if not any(override.startswith("-") for override in overrides):

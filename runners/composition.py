@@ -80,10 +80,14 @@ def _compose_jobs(master: DictConfig, loader: ConfigLoader, given: list[str]) ->
     parser = OverridesParser.create(config_loader=loader)
     values = {text: parser.parse_override(text).value() for key in late for text in sweeps[key]}
     choices = _Choices(master, loader)
+    copies: dict[tuple[str, ...], DictConfig] = {}  # each job sets all that is late anew
     configs = []
     for job in itertools.product(*sweeps.values()):
         chosen = dict(zip(sweeps, job))
-        config = copy.deepcopy(choices.compose(tuple(text for key, text in chosen.items() if key not in late)))
+        early = tuple(text for key, text in chosen.items() if key not in late)
+        if early not in copies:
+            copies[early] = copy.deepcopy(choices.compose(early))
+        config = copies[early]
         try:
             for key in late:
                 OmegaConf.update(config, key, values[chosen[key]])

@@ -18,7 +18,7 @@ from runners.workbench import Workbench
 POLL_S = 0.2  # how often to look whether another process has finished a cell
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """A cell failed under `runner.on_error=stop`."""
 
 
@@ -53,7 +53,7 @@ class Worker:
                     self._progress.say(f"waiting for {count} cells of another run: {lock}")
                 if blocked >= len(waiting):
                     time.sleep(POLL_S)
-        except Stopped:
+        except StoppedError:
             self._progress.say("runner.on_error=stop: the sweep ends here")
         self._tracker.flush()
 
@@ -113,4 +113,4 @@ class Worker:
             self._progress.finished(work.cell, "computed by another run")
         self._on_end(outcome)
         if not outcome.is_done and work.cell.runner.on_error == "stop":
-            raise Stopped
+            raise StoppedError
