@@ -17,10 +17,10 @@ from analysis.marks import mark_tasks
 from analysis.variants import name_variants
 from mage.budget import Budget
 from mage.errors import UserError
-from runners.checksums import Checksums
 from runners.latency_result import LatencyResult
 from runners.record import CellRecord, ExampleResult, RecallResult
-from runners.rows import ROWS, Row
+from runners.store.checksums import Checksums
+from runners.store.rows import ROWS, Row
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from mage.errors import UserError
 from runners.record import EXAMPLES_NAME, RECORD_NAME, CellRecord
-from runners.wandb_artifact import CELL_RECORD
-from runners.wandb_runs import log_in
+from runners.tracking.wandb_artifact import CELL_RECORD
+from runners.tracking.wandb_runs import log_in
 
 PREFIX = "wandb:"
 FOLDER = Path("outputs/from-wandb")

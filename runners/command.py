@@ -10,9 +10,9 @@ from typing import Any
 from mage.errors import UserError
 from runners.building import build, build_task
 from runners.composition import compose_sweep
-from runners.limits import Terminated
 from runners.runner import CellRunner
 from runners.settings import LOCAL, check_location, read_settings
+from runners.sweeping.limits import Terminated
 
 MULTIRUN = ("-m", "--multirun")
 
@@ -41,7 +41,7 @@ def run_configs(configs: Sequence[Mapping[str, Any]]) -> int:
         runners = [_check_lightly(config) for config in configs]
         if not all(isinstance(runner, CellRunner) for runner in runners):
             return max(int(runner.run(config)) for runner, config in zip(runners, configs))
-        from runners.sweep import run_sweep
+        from runners.sweeping.sweep import run_sweep
 
         return run_sweep(configs)
     except UserError as error:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mage.models.diffusion import DiffusionSpec
     from runners.cell import Cell
     from runners.material import Question
-    from runners.workbench import Workbench
+    from runners.sweeping.workbench import Workbench
 
 
 @dataclass(frozen=True, kw_only=True)

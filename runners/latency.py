@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mage.timing.workload import Workload
     from runners.cell import Cell
     from runners.settings import ModelSettings
-    from runners.workbench import Workbench
+    from runners.sweeping.workbench import Workbench
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mage.models.diffusion import DiffusionSpec
     from runners.cell import Cell
     from runners.settings import ModelSettings
-    from runners.workbench import Workbench
+    from runners.sweeping.workbench import Workbench
 
 
 LONGEST_S = 1e8  # three years; a clock takes no infinite ones

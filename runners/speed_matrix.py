@@ -26,11 +26,11 @@ from mage.timing.latency import measure
 from mage.timing.memory import PeakMemory
 from mage.timing.roofs import Roofs, measure_roofs
 from mage.timing.workload import Workload, prefilled, repeated, warm_blocks_of
-from runners.ending import failure
 from runners.environment import facts, now
 from runners.plain_record import PlainRecord, write_json
 from runners.random_model import RandomModel
 from runners.speed_point import METHODS, Outcome, Point, points, record_of
+from runners.sweeping.ending import failure
 
 ONE_PASS = 32768  # tokens of the longest prefill pass
 

@@ -19,10 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mage.errors import UserError
 from mage.training.trainer import Progress as Standing
 from runners.building import build
-from runners.limits import terminable
-from runners.lock import LockedError, locked
 from runners.recipe import claim
-from runners.tracker import Curves, Guarded, Tracker
+from runners.store.lock import LockedError, locked
+from runners.sweeping.limits import terminable
+from runners.tracking.tracker import Curves, Guarded, Tracker
 
 LOG = "train.jsonl"
 

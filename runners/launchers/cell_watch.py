@@ -8,9 +8,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from runners.cell import Cell
-from runners.outcome import Outcome
 from runners.record import EXAMPLES_NAME, RECORD_NAME, CellRecord
-from runners.store import Store
+from runners.store.store import Store
+from runners.sweeping.outcome import Outcome
 
 Stamp = tuple[int, int]
 

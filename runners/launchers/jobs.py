@@ -14,9 +14,9 @@ from runners.settings import ROOT
 
 if TYPE_CHECKING:
     from runners.cell import Cell
-    from runners.outcome import Outcome
-    from runners.progress import SweepProgress
-    from runners.tracker import Tracker
+    from runners.sweeping.outcome import Outcome
+    from runners.sweeping.progress import SweepProgress
+    from runners.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class JobLauncher(Launcher):
         """See Launcher. The jobs track their cells themselves."""
         from runners.environment import now
         from runners.launchers.supervisor import Supervisor
-        from runners.parts import parts_of
+        from runners.sweeping.parts import parts_of
 
         self.check(cells)
         parts = parts_of(cells, self.count(cells))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from runners.cell import Cell
-    from runners.outcome import Outcome
-    from runners.progress import SweepProgress
-    from runners.tracker import Tracker
+    from runners.sweeping.outcome import Outcome
+    from runners.sweeping.progress import SweepProgress
+    from runners.tracking.tracker import Tracker
 
 
 class Launcher(ABC):

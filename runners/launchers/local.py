@@ -10,9 +10,9 @@ from runners.launchers.launcher import Launcher
 
 if TYPE_CHECKING:
     from runners.cell import Cell
-    from runners.outcome import Outcome
-    from runners.progress import SweepProgress
-    from runners.tracker import Tracker
+    from runners.sweeping.outcome import Outcome
+    from runners.sweeping.progress import SweepProgress
+    from runners.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,6 @@ class Local(Launcher):
         progress: SweepProgress,
         on_end: Callable[[Outcome], None],
     ) -> None:
-        from runners.worker import Worker  # brings torch, which a refused config need not wait for
+        from runners.sweeping.worker import Worker  # brings torch, which a refused config need not wait for
 
         Worker(cells, tracker, progress, on_end).run()

@@ -75,7 +75,7 @@ class Processes(JobLauncher):
 
 
 class Process(Job):
-    """`python -m runners.job` as a child of this process, in no group of a terminal: signals reach it by us alone."""
+    """`python -m runners.sweeping.job` as a child of this process, in no group of a terminal: signals reach it by us."""
 
     def __init__(self, title: str, part: Path, environment: Mapping[str, str]) -> None:
         self.title, self.log, self._environment = title, part.with_suffix(".log"), environment
@@ -137,7 +137,7 @@ class ProcessCrew(Crew):
 
 def start(part: Path, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start a job that ends when this process does. `-P`: what lies in the working folder is not imported."""
-    command = [sys.executable, "-P", "-u", "-m", "runners.job", str(part), "--follow"]
+    command = [sys.executable, "-P", "-u", "-m", "runners.sweeping.job", str(part), "--follow"]
     with log.open("ab") as file:
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=dict(environment), start_new_session=True

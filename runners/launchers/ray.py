@@ -165,7 +165,7 @@ def _task() -> Callable[..., int]:
         import subprocess
         import sys
 
-        command = [sys.executable, "-P", "-u", "-m", "runners.job", part, "--follow"]
+        command = [sys.executable, "-P", "-u", "-m", "runners.sweeping.job", part, "--follow"]
         with open(log, "ab") as file:
             child = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=file, stderr=file, env={**os.environ, **environment}

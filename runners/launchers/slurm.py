@@ -110,7 +110,7 @@ class Part:
     def __call__(self) -> int:
         """Compute the part, or go on where it was. SIGTERM is left to submitit, which lets it pass: were the job to end
         at the first sign of a preemption, Slurm would take it for done and not requeue it."""
-        from runners.job import bytes_done, run_part
+        from runners.sweeping.job import bytes_done, run_part
 
         self._began, self._done = time.monotonic(), bytes_done(self._path)
         end_when_not_requeued()
@@ -122,7 +122,7 @@ class Part:
 
     def checkpoint(self) -> Any:
         """Return what is to be submitted again: this. None when all the job's time was not enough for one example."""
-        from runners.job import bytes_done
+        from runners.sweeping.job import bytes_done
 
         if bytes_done(self._path) <= self._done and time.monotonic() - self._began > self._limit_s / 2:
             print("Not one example was finished within the time limit.", flush=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runners.cell import Cell
-from runners.grouping import groups_of
-from runners.job import write_part
 from runners.launchers.cell_watch import CellWatch
 from runners.launchers.jobs import Crew, End, Job
-from runners.outcome import Outcome
-from runners.progress import SweepProgress
+from runners.sweeping.grouping import groups_of
+from runners.sweeping.job import write_part
+from runners.sweeping.outcome import Outcome
+from runners.sweeping.progress import SweepProgress
 
 TRIES = 2  # deaths at one place until the cell in flight there is given up
 SPOILT = 2  # cells given up in a row until the whole part is

@@ -8,7 +8,7 @@ import pytest
 from analysis.frame import load
 from analysis.marks import warnings
 from mage.errors import UserError
-from runners.checksums import Checksums
+from runners.store.checksums import Checksums
 from tests.analysis.synthetic import example, write_answers, write_cell
 
 

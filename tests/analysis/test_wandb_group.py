@@ -12,8 +12,8 @@ from analysis.__main__ import main
 from analysis.frame import load
 from analysis.wandb_group import fetch
 from mage.errors import UserError
-from runners.tracker import Guarded
-from runners.wandb_tracker import WandbTracker
+from runners.tracking.tracker import Guarded
+from runners.tracking.wandb_tracker import WandbTracker
 from tests.runners.tracked_cells import finished_cells, show
 from tests.runners.wandb_file import seal
 from tests.runners.wandb_server import ENTITY, KEY, PROJECT, serving

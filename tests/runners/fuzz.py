@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import runners.workbench
+import runners.sweeping.workbench
 from run import CONF, main
 from runners.command import command_line
 from runners.record import CellRecord
@@ -53,8 +53,8 @@ class Verdict:
 def judge(drawn: OverrideSet, folder: Path) -> Verdict:
     """Give a command line, with its results in `folder`, and say whether the property holds."""
     loads: list[object] = []
-    load, output, errors = runners.workbench.load_model, io.StringIO(), io.StringIO()
-    runners.workbench.load_model = lambda *a, **k: loads.append(1) or load(*a, **k)
+    load, output, errors = runners.sweeping.workbench.load_model, io.StringIO(), io.StringIO()
+    runners.sweeping.workbench.load_model = lambda *a, **k: loads.append(1) or load(*a, **k)
     arguments = [*drawn.arguments, f"output_dir={folder}", "name=t"]
     try:
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
@@ -64,7 +64,7 @@ def judge(drawn: OverrideSet, folder: Path) -> Verdict:
     except (Exception, _HangsError):
         return Verdict("broken", traceback.format_exc())
     finally:
-        runners.workbench.load_model = load
+        runners.sweeping.workbench.load_model = load
     if status in SIGNALLED:
         raise SystemExit(status)
     if status == 2:

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-import runners.worker
+import runners.sweeping.worker
 from run import CONF
 from runners.cell import Cell
 from runners.composition import compose_sweep
-from runners.grouping import groups_of
-from runners.plan import plan_sweep
-from runners.progress import SweepProgress
-from runners.tracker import NoTracker
+from runners.sweeping.grouping import groups_of
+from runners.sweeping.plan import plan_sweep
+from runners.sweeping.progress import SweepProgress
+from runners.tracking.tracker import NoTracker
 
 
 def cells_of(folder: Path, examples: int, length: int) -> list[Cell]:
@@ -39,16 +39,18 @@ def cells_of(folder: Path, examples: int, length: int) -> list[Cell]:
 
 def seconds_of(cells: list[Cell], clock: Callable[[], float], most: int) -> tuple[float, float, float]:
     """Compute the cells, at most `most` together; return the seconds that took, of prefills and of decoding."""
-    together = runners.worker.groups_of
-    runners.worker.groups_of = lambda waiting: groups_of(waiting, most)  # type: ignore[assignment]
+    together = runners.sweeping.worker.groups_of
+    runners.sweeping.worker.groups_of = lambda waiting: groups_of(waiting, most)  # type: ignore[assignment]
     try:
         with SweepProgress(Console(quiet=True), cells, cells) as progress:
             records = []
             began = clock()
-            runners.worker.Worker(cells, NoTracker(), progress, lambda ended: records.append(ended.record)).run()
+            runners.sweeping.worker.Worker(
+                cells, NoTracker(), progress, lambda ended: records.append(ended.record)
+            ).run()
             took = clock() - began
     finally:
-        runners.worker.groups_of = together
+        runners.sweeping.worker.groups_of = together
     metrics = [record.metrics for record in records if record is not None and record.status == "done"]
     assert len(metrics) == len(cells)
     prefill = statistics.mean(found["seconds_prefill"] * found["examples"] for found in metrics)

@@ -12,8 +12,8 @@ from run import CONF
 from runners.building import build_task
 from runners.cell import read_cell
 from runners.composition import compose_sweep
-from runners.plan import is_dense, plan_sweep
 from runners.settings import read_settings
+from runners.sweeping.plan import is_dense, plan_sweep
 from tasks.niah import NeedleInHaystack
 from tests.runners.override_sets import SMALL_BODY, choices
 

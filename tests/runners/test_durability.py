@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from runners.place import Place
 from runners.record import RecallResult
-from runners.store import Store
+from runners.store.place import Place
+from runners.store.store import Store
 from tests.runners.processes import fork
 from tests.runners.test_store import record, rows
 

@@ -19,9 +19,9 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-import runners.lease
+import runners.store.lease
 from runners.evaluate import Evaluate
-from runners.inventory import main as store_command
+from runners.store.inventory import main as store_command
 from tests.runners.conftest import outcome, records
 from tests.runners.mounts import fill, make_read_only, mount, with_mounts
 from tests.runners.processes import fork
@@ -209,8 +209,8 @@ def test_without_file_locks_the_cells_of_a_dead_owner_are_taken_over(
 ) -> None:
     shutil.rmtree(out)
     without_locks(monkeypatch)
-    monkeypatch.setattr(runners.lease, "SILENT_S", 0.5)
-    monkeypatch.setattr(runners.lease, "RENEW_S", 0.05)
+    monkeypatch.setattr(runners.store.lease, "SILENT_S", 0.5)
+    monkeypatch.setattr(runners.store.lease, "RENEW_S", 0.05)
 
     def stuck() -> int:
         instead_of_mage(monkeypatch, lambda: (out / "stuck").touch() or signal.pause())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import runners.plan
+import runners.sweeping.plan
 from tests.runners.fuzz import judge
 from tests.runners.override_sets import OverrideSet, override_set
 
@@ -40,7 +40,7 @@ def test_what_breaks_the_property_is_seen(
     small = (f"model.weights={tiny_checkpoint}", "method=dense", "examples=1", "tracker=none")
     late = OverrideSet((*small, "task=ruler/niah_single_2"), "a model of another language: the first example tells")
     assert judge(late, tmp_path / "early").kind == "refused"
-    monkeypatch.setattr(runners.plan, "check_feasible", lambda cell: None)
+    monkeypatch.setattr(runners.sweeping.plan, "check_feasible", lambda cell: None)
     assert judge(late, tmp_path / "late").kind == "broken"
-    monkeypatch.setattr(runners.plan, "check_feasible", lambda cell: 1 / 0)
+    monkeypatch.setattr(runners.sweeping.plan, "check_feasible", lambda cell: 1 / 0)
     assert "ZeroDivisionError" in judge(late, tmp_path / "raised").told

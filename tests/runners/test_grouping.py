@@ -7,8 +7,8 @@ from pathlib import Path
 from run import CONF
 from runners.cell import Cell
 from runners.composition import compose_sweep
-from runners.grouping import groups_of
-from runners.plan import plan_sweep
+from runners.sweeping.grouping import groups_of
+from runners.sweeping.plan import plan_sweep
 
 
 def cells(checkpoint: Path, *overrides: str) -> list[Cell]:

@@ -15,7 +15,7 @@ from mage.models.source import check_source
 from run import CONF
 from runners.cell import Cell, read_cell
 from runners.composition import compose_sweep
-from runners.plan import is_dense, plan_sweep
+from runners.sweeping.plan import is_dense, plan_sweep
 from tests.conftest import spec, write_checkpoint
 from tests.mage.adapters import random_adapter
 from tests.runners.conftest import write_tiny_checkpoint

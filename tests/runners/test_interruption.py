@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from runners.evaluate import Evaluate
-from runners.store import Store
+from runners.store.store import Store
 from tests.runners.conftest import outcome
 from tests.runners.kills import kill_repeatedly
 from tests.runners.processes import fork

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from runners.inventory import main
-from runners.lock import locked
 from runners.record import CellRecord, RecallResult
-from runners.store import Store
+from runners.store.inventory import main
+from runners.store.lock import locked
+from runners.store.store import Store
 from tests.runners.conftest import ROOT
 from tests.runners.processes import fork
 from tests.runners.test_store import record as empty_record
@@ -205,7 +205,9 @@ def test_why_takes_a_part_of_a_name_that_no_other_cell_has(tree: Path, capsys: p
 
 
 def test_the_command_needs_no_torch(tree: Path) -> None:
-    code = "import sys, runners.inventory as i; assert i.main(sys.argv[1:]) == 0; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, runners.store.inventory as i; assert i.main(sys.argv[1:]) == 0; assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code, "check", str(tree)], cwd=ROOT, check=True)
     shown = subprocess.run([sys.executable, "-m", "runners.store", "check", str(tree / "x")], cwd=ROOT)
     assert shown.returncode == 2

@@ -13,8 +13,8 @@ from run import CONF
 from runners.cell import Cell, read_cell
 from runners.composition import compose_sweep
 from runners.latency_result import LatencyResult
-from runners.plan import plan_sweep
 from runners.record import CellRecord
+from runners.sweeping.plan import plan_sweep
 
 Run = Callable[..., int]
 FAST = ("runner=latency", "runner.context=256", "runner.rounds=2")

@@ -24,14 +24,14 @@ from run import CONF
 from runners.cell import Cell
 from runners.composition import compose_sweep
 from runners.evaluate import Evaluate
-from runners.grouping import groups_of
-from runners.job import bytes_done, run_part, write_part
 from runners.launchers.jobs import Crew, End, Job
 from runners.launchers.processes import Processes, ended
 from runners.launchers.slurm import Part
-from runners.lock import locked
-from runners.parts import cost, parts_of
-from runners.plan import plan_sweep
+from runners.store.lock import locked
+from runners.sweeping.grouping import groups_of
+from runners.sweeping.job import bytes_done, run_part, write_part
+from runners.sweeping.parts import cost, parts_of
+from runners.sweeping.plan import plan_sweep
 from tests.runners.conftest import outcome
 from tests.runners.processes import fork
 from tests.runners.test_interruption import strip_experiment
@@ -301,7 +301,7 @@ def test_groups_that_share_a_prefill_stay_whole_where_they_can(cells: list[Cell]
         (("launcher=processes", "launcher.gpus=1"), r"launcher\.gpus is not a field.*devices, jobs"),
         (("launcher=slurm", "launcher.timeout_min=0"), r"launcher\.timeout_min=0 is out of range"),
         (("launcher=ray", "launcher.num_gpus=-1"), r"launcher\.num_gpus=-1"),
-        (("launcher._target_=runners.tracker.NoTracker", "~launcher.name"), r"not a Launcher"),
+        (("launcher._target_=runners.tracking.tracker.NoTracker", "~launcher.name"), r"not a Launcher"),
         (("runner=train", "+experiment=train/tiny", "launcher=processes"), r"launcher=processes.*no cells"),
     ],
 )

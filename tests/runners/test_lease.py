@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-import runners.lease
-from runners.lease import lease_holder
-from runners.lock import LockedError, locked
+import runners.store.lease
+from runners.store.lease import lease_holder
+from runners.store.lock import LockedError, locked
 from tests.runners.processes import fork
 
 
@@ -94,7 +94,7 @@ def test_a_dead_owner_s_lease_is_taken_over_when_it_was_silent(tmp_path: Path) -
     end(pid)
     with pytest.raises(LockedError, match=str(pid)), locked(tmp_path):
         pass
-    age(tmp_path, runners.lease.SILENT_S + 1)
+    age(tmp_path, runners.store.lease.SILENT_S + 1)
     assert lease_holder(tmp_path)[0] is False
     with locked(tmp_path):
         assert [path.name for path in tmp_path.glob("lease*")] == ["lease-2"]
@@ -104,14 +104,14 @@ def test_a_dead_owner_s_lease_is_taken_over_when_it_was_silent(tmp_path: Path) -
 
 
 def test_a_living_owner_is_never_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runners.lease, "RENEW_S", 0.001)
+    monkeypatch.setattr(runners.store.lease, "RENEW_S", 0.001)
     with locked(tmp_path / "a"), locked(tmp_path / "b"):
         for name in ("a", "b"):
-            age(tmp_path / name, 10 * runners.lease.SILENT_S)
+            age(tmp_path / name, 10 * runners.store.lease.SILENT_S)
             while lease_holder(tmp_path / name)[0] is False:  # until the next beat
                 time.sleep(0.001)
     with locked(tmp_path / "a"):  # the heart beats again after it stopped
-        age(tmp_path / "a", 10 * runners.lease.SILENT_S)
+        age(tmp_path / "a", 10 * runners.store.lease.SILENT_S)
         while lease_holder(tmp_path / "a")[0] is False:
             time.sleep(0.001)
 
@@ -142,7 +142,7 @@ def test_what_happens_just_before_a_takeover_stops_it(
     meanwhile: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "lease-1").touch()
-    age(tmp_path, runners.lease.SILENT_S + 1)
+    age(tmp_path, runners.store.lease.SILENT_S + 1)
     open_file = os.open
     left: list[str] = []
 
@@ -160,9 +160,9 @@ def test_what_happens_just_before_a_takeover_stops_it(
 
 def test_an_owner_that_lost_its_lease_leaves_the_new_one_alone(tmp_path: Path) -> None:
     with locked(tmp_path):
-        age(tmp_path, runners.lease.SILENT_S + 1)
+        age(tmp_path, runners.store.lease.SILENT_S + 1)
         pid = held_by_a_child(tmp_path)
-        age(tmp_path, runners.lease.SILENT_S + 1)
+        age(tmp_path, runners.store.lease.SILENT_S + 1)
         (tmp_path / "held").unlink()
         (tmp_path / "lease-2").rename(tmp_path / "lease-1")  # as if all numbers had been given back meanwhile
     assert (tmp_path / "lease-1").exists()
@@ -174,7 +174,7 @@ def test_of_many_that_come_at_once_one_holds_it(dead: bool, tmp_path: Path) -> N
     folder, log = tmp_path / "cell", tmp_path / "log"
     if dead:
         end(held_by_a_child(folder))
-        age(folder, runners.lease.SILENT_S + 1)
+        age(folder, runners.store.lease.SILENT_S + 1)
 
     def take_turns() -> int:
         turns = 0

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import runners.lock
-from runners.lock import LOCK_NAME, LockedError, holder, locked
+import runners.store.lock
+from runners.store.lock import LOCK_NAME, LockedError, holder, locked
 from tests.runners.processes import fork
 
 
@@ -90,11 +90,11 @@ def test_a_lock_that_other_machines_do_not_see_is_a_lease(
     number = f"{os.major(device)}:{os.minor(device)}"
     mounts = tmp_path / "mountinfo"
     mounts.write_text(f"36 35 {number} / /data rw,noatime shared:1 - nfs4 server:/data {options}\n")
-    monkeypatch.setattr(runners.lock, "MOUNTS", mounts)
-    runners.lock._shares_locks.cache_clear()
+    monkeypatch.setattr(runners.store.lock, "MOUNTS", mounts)
+    runners.store.lock._shares_locks.cache_clear()
     with locked(tmp_path / "cell"):
         assert [path.name for path in (tmp_path / "cell").iterdir()] == [name]
-    runners.lock._shares_locks.cache_clear()
+    runners.store.lock._shares_locks.cache_clear()
 
 
 def test_who_holds_it_is_told_and_changes_nothing(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from run import CONF
 from runners.cell import Cell
 from runners.composition import compose_sweep
 from runners.environment import describe, now
-from runners.outcome import Outcome, command, counted, exit_status, show
-from runners.plan import plan_sweep
 from runners.record import CellRecord, ExamplesFile, Status
+from runners.sweeping.outcome import Outcome, command, counted, exit_status, show
+from runners.sweeping.plan import plan_sweep
 
 
 @pytest.fixture

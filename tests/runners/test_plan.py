@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import runners.workbench
+import runners.sweeping.workbench
 
 Run = Callable[..., int]
 SWEEP = ("-m", "method=mage", "budget=16,32")
@@ -36,7 +36,7 @@ def set_seconds(out: Path, prefill: float, decode: float) -> None:
 
 
 def test_nothing_is_written_or_loaded(plan: Callable[..., str], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runners.workbench, "load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(runners.sweeping.workbench, "load_model", lambda *a, **k: pytest.fail("the model was loaded"))
     told = plan(*SWEEP)
     assert told.count("to do: 4") == 3
     assert "3 cells: 3 to do. Prefills are shared within 1 group." in told

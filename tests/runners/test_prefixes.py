@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runners.prefixes import HeldPrefix
+from runners.sweeping.prefixes import HeldPrefix
 
 
 def test_the_same_key_is_computed_once() -> None:

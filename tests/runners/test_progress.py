@@ -12,8 +12,8 @@ from rich.console import Console
 
 from run import CONF
 from runners.composition import compose_sweep
-from runners.plan import plan_sweep
-from runners.progress import SweepProgress
+from runners.sweeping.plan import plan_sweep
+from runners.sweeping.progress import SweepProgress
 
 
 def test_a_long_cell_tells_how_far_it_is(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,7 @@ def test_an_adapter_changes_no_prefix_and_loads_no_weights_again(
         loads.append(source)
         return load_model(source, *arguments, **named)
 
-    monkeypatch.setattr("runners.workbench.load_model", count)
+    monkeypatch.setattr("runners.sweeping.workbench.load_model", count)
     adapted = [*TASK, causal, "method=dense", "model.block_size=1,8", f"model.adapter=null,{out.parent / 'adapter'}"]
     assert run("-m", *adapted) == 0
     assert (len(loads), len(prefilled)) == (1, 3)

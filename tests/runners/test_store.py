@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runners.limits import CellTimeoutError, Terminated
 from runners.record import CellLabels, CellRecord, Environment, RecallResult
-from runners.store import Store
+from runners.store.store import Store
+from runners.sweeping.limits import CellTimeoutError, Terminated
 
 IDS = [f"task-{index}" for index in range(6)]
 

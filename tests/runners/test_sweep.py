@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 import runners.environment
-import runners.sweep
-import runners.workbench
+import runners.sweeping.sweep
+import runners.sweeping.workbench
 from mage.generation.engine import Engine
 from mage.generation.prefill import Prefix
 from run import CONF
 from runners.composition import compose_sweep
-from runners.lock import locked
-from runners.plan import plan_sweep
 from runners.record import ExampleResult, RecallResult
+from runners.store.lock import locked
+from runners.sweeping.plan import plan_sweep
 from tests.runners.conftest import outcome, records, write_tiny_checkpoint
 
 Run = Callable[..., int]
@@ -69,7 +69,7 @@ def test_finished_cells_are_skipped_without_a_model(
 ) -> None:
     assert run(*SWEEP) == 0
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    monkeypatch.setattr(runners.workbench, "load_model", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(runners.sweeping.workbench, "load_model", lambda *a, **k: pytest.fail("the model was loaded"))
     assert run(*SWEEP) == 0
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
     assert "0 cells computed, 5 were finished before" in capsys.readouterr().out
@@ -77,8 +77,8 @@ def test_finished_cells_are_skipped_without_a_model(
 
 def test_model_and_prefixes_are_shared(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     loads, prefills = [], []
-    load, prefill = runners.workbench.load_model, Engine.prefill
-    monkeypatch.setattr(runners.workbench, "load_model", lambda *a, **k: loads.append(1) or load(*a, **k))
+    load, prefill = runners.sweeping.workbench.load_model, Engine.prefill
+    monkeypatch.setattr(runners.sweeping.workbench, "load_model", lambda *a, **k: loads.append(1) or load(*a, **k))
     monkeypatch.setattr(Engine, "prefill", lambda *a: prefills.append(1) or prefill(*a))
     assert run("-m", "method=mage,quest,random", "budget=16,32", "seed=0,1") == 0
     assert len(loads) == 1
@@ -141,8 +141,8 @@ def test_nothing_is_loaded_while_another_run_holds_the_cells(
     paths = [write_tiny_checkpoint(tmp_path / str(seed), seed) for seed in (3, 4)]
     sweep = ["method=dense", "model.weights=" + ",".join(map(str, paths))]
     configs = compose_sweep([*(s for s in small if not s.startswith("model.weights")), *sweep], CONF, multirun=True)
-    load, loads, naps = runners.workbench.load_model, [], []
-    monkeypatch.setattr(runners.workbench, "load_model", lambda *a, **k: loads.append(1) or load(*a, **k))
+    load, loads, naps = runners.sweeping.workbench.load_model, [], []
+    monkeypatch.setattr(runners.sweeping.workbench, "load_model", lambda *a, **k: loads.append(1) or load(*a, **k))
     with ExitStack() as other:
         for cell in plan_sweep(configs or []).cells:
             other.enter_context(locked(cell.folder))
@@ -159,8 +159,8 @@ def test_nothing_is_loaded_while_another_run_holds_the_cells(
 
 
 def test_variants_of_a_model_do_not_alternate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    load, loads = runners.workbench.load_model, []
-    monkeypatch.setattr(runners.workbench, "load_model", lambda *a, **k: loads.append(1) or load(*a, **k))
+    load, loads = runners.sweeping.workbench.load_model, []
+    monkeypatch.setattr(runners.sweeping.workbench, "load_model", lambda *a, **k: loads.append(1) or load(*a, **k))
     assert run("-m", "method=dense", "seed=0,1", "model.dtype=float32,bfloat16", "examples=1") == 0
     assert len(loads) == 2
 
@@ -169,7 +169,7 @@ def test_finished_cells_of_another_commit_are_told(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for commit in ("a" * 40, "b" * 40):
-        for module in (runners.environment, runners.sweep):
+        for module in (runners.environment, runners.sweeping.sweep):
             monkeypatch.setattr(module, "git_state", lambda commit=commit: (commit, False))
         assert run("-m", "method=dense,mage") == 0
     assert "2 of them were computed by commit aaaaaaaa, this is bbbbbbbb." in capsys.readouterr().out

@@ -15,11 +15,11 @@ import torch
 from pydantic import BaseModel
 
 import runners.environment
-import runners.sweep
-import runners.workbench
+import runners.sweeping.sweep
+import runners.sweeping.workbench
 from mage.errors import UserError
 from runners.evaluate import Evaluate
-from runners.store import Store
+from runners.store.store import Store
 from tests.runners.conftest import outcome, records, write_tiny_checkpoint
 
 Run = Callable[..., int]
@@ -97,7 +97,7 @@ def test_a_misshapen_checkpoint_refuses_the_sweep(
 def test_trouble_while_loading_is_typed(
     error: Exception, status: str, run: Run, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load, loads = runners.workbench.load_model, []
+    load, loads = runners.sweeping.workbench.load_model, []
 
     def fail_once(*arguments: Any, **options: Any) -> Any:
         loads.append(arguments)
@@ -105,7 +105,7 @@ def test_trouble_while_loading_is_typed(
             raise error
         return load(*arguments, **options)
 
-    monkeypatch.setattr(runners.workbench, "load_model", fail_once)
+    monkeypatch.setattr(runners.sweeping.workbench, "load_model", fail_once)
     assert run("-m", "method=dense,mage") == 1
     assert {name: record.status for name, record in records(out).items()} == {"dense-all": status, "mage-16": "done"}
 

@@ -12,10 +12,10 @@ import pytest
 
 from mage.generation.engine import Engine
 from runners.cell import Cell
-from runners.outcome import Outcome
 from runners.record import CellRecord
-from runners.tracker import SweepRun, Tracker
-from runners.wandb_tracker import WandbTracker
+from runners.sweeping.outcome import Outcome
+from runners.tracking.tracker import SweepRun, Tracker
+from runners.tracking.wandb_tracker import WandbTracker
 from tests.runners.conftest import records
 from tests.runners.processes import fork
 from tests.runners.tracked_cells import finished_cells, wait_for

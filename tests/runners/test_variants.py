@@ -9,7 +9,7 @@ import pytest
 
 from run import CONF
 from runners.composition import compose_sweep
-from runners.plan import plan_sweep
+from runners.sweeping.plan import plan_sweep
 from runners.variants import Variants
 from tests.runners.conftest import write_tiny_checkpoint
 

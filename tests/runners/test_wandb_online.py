@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import wandb
 
-from runners.tracker import Guarded
-from runners.wandb_tracker import WandbTracker
+from runners.tracking.tracker import Guarded
+from runners.tracking.wandb_tracker import WandbTracker
 from tests.runners.test_tracker import offline_runs, sweeps
 from tests.runners.tracked_cells import finished_cells, show, wait_for
 from tests.runners.wandb_file import seal

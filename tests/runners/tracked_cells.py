@@ -8,9 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from runners.outcome import Outcome
 from runners.record import CellRecord
-from runners.tracker import Guarded, Tracker
+from runners.sweeping.outcome import Outcome
+from runners.tracking.tracker import Guarded, Tracker
 from tests.analysis.synthetic import write_answers
 
 

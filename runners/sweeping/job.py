@@ -1,4 +1,4 @@
-"""A job: one part of a sweep, computed in a process of its own: `python -m runners.job PART.json`."""
+"""A job: one part of a sweep, computed in a process of its own: `python -m runners.sweeping.job PART.json`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from mage.errors import UserError
 from runners.cell import Cell, read_cell
-from runners.durability import replace
-from runners.limits import Terminated, terminable
 from runners.record import EXAMPLES_NAME
+from runners.store.durability import replace
+from runners.sweeping.limits import Terminated, terminable
 
 FOLLOW = "--follow"
 GRACE_S = 20.0  # how long a job may take to end in order
@@ -54,9 +54,9 @@ def run_part(path: Path) -> int:
 
     from runners.building import build
     from runners.feasibility import check_machine
-    from runners.outcome import Outcome, exit_status
-    from runners.progress import SweepProgress
-    from runners.worker import Worker
+    from runners.sweeping.outcome import Outcome, exit_status
+    from runners.sweeping.progress import SweepProgress
+    from runners.sweeping.worker import Worker
 
     part = json.loads(path.read_bytes())
     os.chdir(part["folder"])

@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from runners.checksums import CHECKSUMS_NAME, Checksums
-from runners.lease import NAME as LEASE
-from runners.lease import lease_holder
-from runners.lines import Lines, read_lines
-from runners.lock import LOCK_NAME, holder
-from runners.owner import Owner
 from runners.record import EXAMPLES_NAME, RECORD_NAME, CellRecord
-from runners.rows import ROWS, row_type
-from runners.store import DamagedError, read_record
+from runners.store.checksums import CHECKSUMS_NAME, Checksums
+from runners.store.lease import NAME as LEASE
+from runners.store.lease import lease_holder
+from runners.store.lines import Lines, read_lines
+from runners.store.lock import LOCK_NAME, holder
+from runners.store.owner import Owner
+from runners.store.rows import ROWS, row_type
+from runners.store.store import DamagedError, read_record
 
 ANEW = "the same command computes it anew"
 FILES = {RECORD_NAME, EXAMPLES_NAME, CHECKSUMS_NAME}  # what only a cell's folder holds

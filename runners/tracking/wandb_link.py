@@ -14,15 +14,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from runners.wandb_runs import Mode
+from runners.tracking.wandb_runs import Mode
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 START_S = 30.0  # for a process to start and import wandb, beyond what W&B itself may take
 BLOCK = 65536
 
 
 class WandbLink:
-    """Hands jobs to a process of its own, see `runners.wandb_reporter`. No method but `wait` and `end` waits.
+    """Hands jobs to a process of its own, see `runners.tracking.wandb_reporter`. No method but `wait` and `end` waits.
 
     how: the fields of `WandbRuns`. When the server cannot be had, this is said once, and another process does offline
     what is not over. What is to be said is said in the thread that calls a method.
@@ -80,7 +80,7 @@ class WandbLink:
         with theirs:
             # A session of its own: what a user interrupts is the sweep.
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "runners.wandb_reporter"],
+                [sys.executable, "-P", "-m", "runners.tracking.wandb_reporter"],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -17,9 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from mage.errors import UserError
-from runners.neighbours import Neighbour, neighbours
-from runners.place import Place, places
 from runners.record import CellRecord
+from runners.store.neighbours import Neighbour, neighbours
+from runners.store.place import Place, places
 
 WIDTH = 160  # columns of a table that goes to a file
 NEAREST = 3  # neighbours that `why` tells of

@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from runners.cell import Cell
-from runners.grouping import groups_of
-from runners.lock import LockedError
-from runners.outcome import Outcome
-from runners.progress import SweepProgress
-from runners.tracker import Guarded, Tracker
-from runners.work import Work
-from runners.workbench import Workbench
+from runners.store.lock import LockedError
+from runners.sweeping.grouping import groups_of
+from runners.sweeping.outcome import Outcome
+from runners.sweeping.progress import SweepProgress
+from runners.sweeping.work import Work
+from runners.sweeping.workbench import Workbench
+from runners.tracking.tracker import Guarded, Tracker
 
 POLL_S = 0.2  # how often to look whether another process has finished a cell
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runners.tracker import Curves, SweepRun, Tracker, first_line
-from runners.tracker_file import is_shown, new_id
-from runners.wandb_link import WandbLink, outage
-from runners.wandb_runs import EXIT_CODES, Mode, WandbRuns
-from runners.wandb_table import summary_of, table_of
+from runners.tracking.tracker import Curves, SweepRun, Tracker, first_line
+from runners.tracking.tracker_file import is_shown, new_id
+from runners.tracking.wandb_link import WandbLink, outage
+from runners.tracking.wandb_runs import EXIT_CODES, Mode, WandbRuns
+from runners.tracking.wandb_table import summary_of, table_of
 
 if TYPE_CHECKING:
     from runners.cell import Cell
-    from runners.outcome import Outcome
     from runners.record import CellRecord
+    from runners.sweeping.outcome import Outcome
 
 EVERY_S = 1.0  # how often the counts of a sweep are sent
 

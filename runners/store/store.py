@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from runners.checksums import Checksums
-from runners.durability import append, keep_copy, replace, set_aside
-from runners.lines import first_finding, read_lines
 from runners.record import EXAMPLES_NAME, RECORD_NAME, CellRecord, ExamplesFile
+from runners.store.checksums import Checksums
+from runners.store.durability import append, keep_copy, replace, set_aside
+from runners.store.lines import first_finding, read_lines
 
 
 class Store:
@@ -146,9 +145,3 @@ def read_record(folder: Path) -> CellRecord:
 
 def _describe(content: bytes) -> ExamplesFile:
     return ExamplesFile(count=content.count(b"\n"), sha256=hashlib.sha256(content).hexdigest())
-
-
-if __name__ == "__main__":
-    from runners.inventory import main
-
-    sys.exit(main(sys.argv[1:]))

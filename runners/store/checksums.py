@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from runners.durability import append, replace
+from runners.store.durability import append, replace
 
 CHECKSUMS_NAME = "checksums"
 ENTRY = re.compile(r"(\S+) (\d+) (\d+) ([0-9a-f]{8})")

@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
-from runners.lease import leased
-from runners.owner import LockedError as LockedError
-from runners.owner import Owner, read_owner, this_process
+from runners.store.lease import leased
+from runners.store.owner import LockedError as LockedError
+from runners.store.owner import Owner, read_owner, this_process
 
 LOCK_NAME = "lock"
 MOUNTS = Path("/proc/self/mountinfo")
@@ -27,7 +27,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     The kernel drops a lock with the process that held it, however and wherever it died: what a dead owner wrote into
     the file counts for nothing. Between hosts this holds on file systems that share locks (NFS, Lustre with flock);
-    where there are none, or each machine keeps its own, a lease (see `runners.lease`) stands for the lock.
+    where there are none, or each machine keeps its own, a lease (see `runners.store.lease`) stands for the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_NAME

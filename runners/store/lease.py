@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from runners.owner import LockedError, Owner, read_owner, this_process
+from runners.store.owner import LockedError, Owner, read_owner, this_process
 
 SILENT_S = 120.0  # longer than a file server is away, or its answers are kept by a client
 RENEW_S = 15.0
@@ -29,7 +29,7 @@ Snapshot = dict[str, tuple[int, int]]  # inode and time of each lease
 def leased(folder: Path) -> Iterator[None]:
     """Hold the lease of `folder`. Raises `LockedError` when another process holds it or was quicker, OSError.
 
-    An owner that was stopped for longer than `SILENT_S` has lost it; `runners.store.Store` refuses to write then.
+    An owner that was stopped for longer than `SILENT_S` has lost it; `runners.store.store.Store` refuses to write then.
     """
     path, descriptor = _take(folder)
     _heart.add(descriptor)

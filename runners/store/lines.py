@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
-from runners.checksums import checksum
+from runners.store.checksums import checksum
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mage.errors import UserError
-from runners.limits import CellTimeoutError
+from runners.sweeping.limits import CellTimeoutError
 
 if TYPE_CHECKING:
     from runners.record import Status

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runners.cell import Cell
-    from runners.outcome import Outcome
     from runners.record import CellRecord
+    from runners.sweeping.outcome import Outcome
 
 
 class SweepRun:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runners.outcome import Outcome
+    from runners.sweeping.outcome import Outcome
 
 LABELS = ("model", "method", "budget", "task", "decoding", "question", "seed", "runner")
 

@@ -17,7 +17,7 @@ from mage.timing.memory import PeakMemory
 from runners.cell import Cell
 from runners.feasibility import diffusion_spec
 from runners.material import Question, make_questions
-from runners.prefixes import HeldPrefix
+from runners.sweeping.prefixes import HeldPrefix
 
 
 class Workbench:

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from runners.cell import Cell
-from runners.closing_table import show_tables
 from runners.record import CellRecord
+from runners.sweeping.closing_table import show_tables
 
 UNFINISHED = "unfinished"
 NAMED = 3  # cells that a line about several names

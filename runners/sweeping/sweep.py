@@ -15,13 +15,13 @@ from runners.building import build
 from runners.cell import Cell
 from runners.environment import git_state
 from runners.launchers.launcher import Launcher
-from runners.limits import terminable
-from runners.outcome import Outcome, exit_status, show
-from runners.plan import SweepPlan, plan_sweep
-from runners.progress import SweepProgress
 from runners.settings import read_settings
-from runners.store import Store
-from runners.tracker import Guarded, SweepRun, Tracker
+from runners.store.store import Store
+from runners.sweeping.limits import terminable
+from runners.sweeping.outcome import Outcome, exit_status, show
+from runners.sweeping.plan import SweepPlan, plan_sweep
+from runners.sweeping.progress import SweepProgress
+from runners.tracking.tracker import Guarded, SweepRun, Tracker
 
 FILE_WIDTH = 120  # columns of output that goes to a file
 
@@ -42,7 +42,7 @@ def run_sweep(configs: Sequence[Mapping[str, Any]]) -> int:
     finished = _finished(plan.cells)
     _announce(plan, console)
     if first.plan:
-        from runners.estimate import show_plan
+        from runners.sweeping.estimate import show_plan
 
         show_plan(console, plan.cells, [outcome.cell for outcome in finished.values()])
         return 0

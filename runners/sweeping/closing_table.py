@@ -13,7 +13,7 @@ from rich.table import Table
 from runners.variants import Variants
 
 if TYPE_CHECKING:
-    from runners.outcome import Outcome
+    from runners.sweeping.outcome import Outcome
 
 TRUNCATED = "truncated_examples"
 LONG = 60  # cells from which on a row for each is too much to read

@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from runners.cell import Cell
-from runners.grouping import groups_of
-from runners.past import Past
 from runners.record import EXAMPLES_NAME
-from runners.store import DamagedError, read_record
+from runners.store.store import DamagedError, read_record
+from runners.sweeping.grouping import groups_of
+from runners.sweeping.past import Past
 from runners.variants import Variants
 from tasks.errors import TaskError
 

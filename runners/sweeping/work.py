@@ -11,14 +11,14 @@ from pydantic import BaseModel
 
 from mage.timing.memory import PeakMemory
 from runners.cell import Cell
-from runners.ending import Ending, failure
 from runners.environment import describe, now
-from runners.limits import time_limit
-from runners.lock import locked
-from runners.outcome import Outcome
 from runners.record import CellRecord
-from runners.store import Store
-from runners.workbench import Workbench
+from runners.store.lock import locked
+from runners.store.store import Store
+from runners.sweeping.ending import Ending, failure
+from runners.sweeping.limits import time_limit
+from runners.sweeping.outcome import Outcome
+from runners.sweeping.workbench import Workbench
 
 
 class Work:

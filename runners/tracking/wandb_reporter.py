@@ -1,7 +1,7 @@
 """The process that reports to Weights & Biases: whatever W&B does there, waits for or leaves behind, no cell waits.
 
-`python -m runners.wandb_reporter` with a socket as its standard input, on which it reads jobs and answers, a JSON
-object a line each. Trouble in mode `online` is answered as an outage and ends the process: what W&B leaves behind of a
+`python -m runners.tracking.wandb_reporter` with a socket as its standard input, on which it reads jobs and answers, a
+JSON object a line each. Trouble in mode `online` is answered as an outage and ends the process: what W&B leaves behind of a
 run that could not begin keeps another of its id from beginning. Else it ends when the other side does, after its jobs.
 """
 
@@ -17,10 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runners.tracker import first_line
-from runners.tracker_file import remember, run_id
-from runners.wandb_artifact import CELL_RECORD, FILES
-from runners.wandb_runs import BRIEF, EXIT_CODES, WandbRuns
+from runners.tracking.tracker import first_line
+from runners.tracking.tracker_file import remember, run_id
+from runners.tracking.wandb_artifact import CELL_RECORD, FILES
+from runners.tracking.wandb_runs import BRIEF, EXIT_CODES, WandbRuns
 
 LAST_S = 60.0  # how long it may outlive the other side
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runners.cell import Cell
-from runners.grouping import groups_of
+from runners.sweeping.grouping import groups_of
 
 UNEVEN = 1.5  # how much more than its share of the work a group may be before it is split
 EXAMPLES = 40  # of a task that says for itself how many it has

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from runners.identity import IGNORED, NEUTRAL
-from runners.place import Place
 from runners.record import CellRecord
+from runners.store.place import Place
 
 ABSENT = "-"
 

@@ -1,0 +1,1 @@
+"""What cells leave behind, and how it survives: records, examples, checksums, locks."""

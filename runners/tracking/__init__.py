@@ -1,0 +1,1 @@
+"""What sweeps and trainings show to Weights & Biases."""
