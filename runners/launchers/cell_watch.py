@@ -10,9 +10,8 @@ from pydantic import ValidationError
 from runners.cell import Cell
 from runners.record import EXAMPLES_NAME, RECORD_NAME, CellRecord
 from runners.store.store import Store
-from runners.sweeping.outcome import Outcome
-
-Stamp = tuple[int, int]
+from runners.sweeping.outcome import ELSEWHERE, Outcome
+from runners.sweeping.stamp import stamp_of
 
 
 class CellWatch:
@@ -20,7 +19,7 @@ class CellWatch:
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         self._open = {cell.folder: cell for cell in cells}
-        self._before = {folder: _stamp(folder) for folder in self._open}
+        self._before = {folder: stamp_of(folder) for folder in self._open}
         self._read = {folder: (0, 0) for folder in self._open}
         for folder in self._open:
             self._count(folder)
@@ -40,7 +39,7 @@ class CellWatch:
             before = self.rows(cell)
             self._count(folder)
             more += max(self.rows(cell) - before, 0)
-            if _stamp(folder) not in (None, self._before[folder]) and (record := _ending(cell)):
+            if stamp_of(folder) not in (None, self._before[folder]) and (record := _ending(cell)):
                 ended.append(Outcome(cell, record, computed=True))
                 del self._open[folder]
         return ended, more
@@ -49,7 +48,7 @@ class CellWatch:
         """Stop following a cell that no job computes any more; another run may have finished it before."""
         del self._open[cell.folder]
         record = Store(cell.folder, cell.runner.row_type).finished(cell.identity)
-        return Outcome(cell, record, computed=False, note="" if record else note)
+        return Outcome(cell, record, computed=False, note=ELSEWHERE if record else note)
 
     def _count(self, folder: Path) -> None:
         """Count the lines of the examples, from where the last look ended: a file that was cut is read anew."""
@@ -64,14 +63,6 @@ class CellWatch:
             return
         whole = added.rfind(b"\n") + 1
         self._read[folder] = end + whole, rows + added.count(b"\n")
-
-
-def _stamp(folder: Path) -> Stamp | None:
-    try:
-        found = (folder / RECORD_NAME).stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
 
 
 def _ending(cell: Cell) -> CellRecord | None:

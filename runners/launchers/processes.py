@@ -75,7 +75,7 @@ class Processes(JobLauncher):
 
 
 class Process(Job):
-    """`python -m runners.sweeping.job` as a child of this process, in no group of a terminal: signals reach it by us."""
+    """`python -m runners.sweeping.job` as a child of this process, in no terminal's group: signals reach it by us."""
 
     def __init__(self, title: str, part: Path, environment: Mapping[str, str]) -> None:
         self.title, self.log, self._environment = title, part.with_suffix(".log"), environment

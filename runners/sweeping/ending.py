@@ -36,4 +36,6 @@ def failure(problem: Exception) -> Ending:
     unnamed = isinstance(problem, RuntimeError) and any(text in str(problem) for text in NO_MEMORY)
     if isinstance(problem, MemoryError | torch.OutOfMemoryError) or unnamed:
         return Ending("out_of_memory", f"{type(problem).__name__}: {problem}")
-    return Ending("error", "".join(traceback.format_exception(problem)))
+    told = "".join(traceback.format_exception(problem))
+    # A record is UTF-8, the name of a file need not be.
+    return Ending("error", told.encode("utf-8", "backslashreplace").decode())

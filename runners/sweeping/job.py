@@ -57,6 +57,7 @@ def run_part(path: Path) -> int:
     from runners.sweeping.outcome import Outcome, exit_status
     from runners.sweeping.progress import SweepProgress
     from runners.sweeping.worker import Worker
+    from runners.tracking.tracker import Guarded
 
     part = json.loads(path.read_bytes())
     os.chdir(part["folder"])
@@ -72,7 +73,7 @@ def run_part(path: Path) -> int:
         cells.append(cell)
     print(_whereabouts(), flush=True)
     outcomes: list[Outcome] = []
-    tracker = build("tracker", cells[0].settings.tracker)
+    tracker = Guarded(build("tracker", cells[0].settings.tracker))
     with SweepProgress(Console(width=LOG_WIDTH), cells, cells) as progress:
         Worker(cells, tracker, progress, outcomes.append).run()
     return int(len(outcomes) < len(cells) or exit_status(outcomes))

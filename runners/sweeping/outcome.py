@@ -17,6 +17,7 @@ from runners.record import CellRecord
 from runners.sweeping.closing_table import show_tables
 
 UNFINISHED = "unfinished"
+ELSEWHERE = "by another run"
 NAMED = 3  # cells that a line about several names
 MESSAGE_WIDTH = 240  # characters of a failure's message
 
@@ -25,7 +26,8 @@ MESSAGE_WIDTH = 240  # characters of a failure's message
 class Outcome:
     """A cell and its record. `computed` is False where the record stood before.
 
-    record: None where the cell has none: it was not tried, or what computed it died. `note` says why, where known.
+    record: None where the cell has none: it was not tried, or what computed it died. `note` says why, where known;
+    beside a record: that it came from another process during this sweep.
     """
 
     cell: Cell
@@ -77,7 +79,11 @@ def counted(outcomes: Sequence[Outcome]) -> str:
     """Return how many cells were computed, stood before, and failed by kind, in one sentence."""
     kinds = Counter(outcome.kind for outcome in outcomes)
     computed = sum(outcome.computed and outcome.is_done for outcome in outcomes)
-    told = [f"{computed} cells computed", f"{kinds.pop('done', 0) - computed} were finished before"]
+    elsewhere = sum(outcome.is_done and bool(outcome.note) for outcome in outcomes)
+    before = kinds.pop("done", 0) - computed - elsewhere
+    told = [f"{computed} cells computed", f"{before} were finished before"]
+    if elsewhere:
+        told.append(f"{elsewhere} computed {ELSEWHERE} meanwhile")
     unfinished = kinds.pop(UNFINISHED, 0)
     if kinds:
         named = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))

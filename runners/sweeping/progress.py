@@ -86,6 +86,12 @@ class SweepProgress:
         known = f"/{self._asked} examples, about {left:.0f} s left" if self._asked >= self._done else " examples"
         self.say(f"{self._group}: {self._done}{known}")
 
+    def drop(self, examples: int) -> None:
+        """That many examples need not be computed any more: their cell has ended."""
+        assert self._bar.tasks[0].total is not None
+        self._bar.update(self._task, total=self._bar.tasks[0].total - examples)
+        self._asked -= examples
+
     def end(self, cell: Cell, record: CellRecord, seconds: float | None = None) -> None:
         """A cell was computed, or failed, after so many seconds of its own, where they are known."""
         headline = cell.runner.headline

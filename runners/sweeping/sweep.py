@@ -23,6 +23,7 @@ from runners.sweeping.plan import SweepPlan, plan_sweep
 from runners.sweeping.progress import SweepProgress
 from runners.tracking.tracker import Guarded, SweepRun, Tracker
 
+OF_A_SWEEP = ("output_dir", "tracker", "launcher", "plan")  # fields that all configs have in common
 FILE_WIDTH = 120  # columns of output that goes to a file
 
 
@@ -32,6 +33,9 @@ def run_sweep(configs: Sequence[Mapping[str, Any]]) -> int:
     Every config is validated before anything is written or loaded. With `plan=true` nothing is. Raises `UserError`.
     """
     first, _ = read_settings(configs[0])
+    for field in OF_A_SWEEP:
+        if any(config.get(field) != configs[0].get(field) for config in configs):
+            raise UserError(f"{field}: the configs of a sweep differ in it. Allowed: one {field} for all.")
     tracker, launcher = build("tracker", first.tracker), build("launcher", first.launcher)
     for section, made, kind in (("tracker", tracker, Tracker), ("launcher", launcher, Launcher)):
         if not isinstance(made, kind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,10 +15,11 @@ from runners.cell import Cell
 from runners.environment import describe, now
 from runners.record import CellRecord
 from runners.store.lock import locked
-from runners.store.store import Store
+from runners.store.store import DamagedError, Store, read_record
 from runners.sweeping.ending import Ending, failure
 from runners.sweeping.limits import time_limit
-from runners.sweeping.outcome import Outcome
+from runners.sweeping.outcome import ELSEWHERE, Outcome
+from runners.sweeping.stamp import Stamp, stamp_of
 from runners.sweeping.workbench import Workbench
 
 
@@ -25,10 +27,12 @@ class Work:
     """One attempt at a cell. Whatever goes wrong is how this cell ends, and no other.
 
     `say` tells a person what became of damaged files. `asked`, `done`: examples. `seconds`: wall time spent on this
-    cell, without the prefills that it may share.
+    cell, without the loading and the prefills that cells share.
     """
 
-    def __init__(self, cell: Cell, bench: Workbench, say: Callable[[str], None]) -> None:
+    def __init__(self, cell: Cell, bench: Workbench, say: Callable[[str], None], before: Stamp | None) -> None:
+        """`before`: the record that stood when this process began."""
+        self._before = before
         self.cell, self._bench, self._say = cell, bench, say
         self.store = Store(cell.folder, cell.runner.row_type)
         self.asked, self.seconds = 0, 0.0
@@ -51,13 +55,23 @@ class Work:
         return self._found is not None or self._ending is not None
 
     def lock(self) -> None:
-        """Hold the cell, unless another process does: then raise `LockedError`. It may have been finished meanwhile."""
+        """Hold the cell, unless another process does: then raise `LockedError`. It may have ended there meanwhile."""
         try:
             self._held.enter_context(locked(self.cell.folder))
         except OSError as error:  # the folder cannot be written
             self._ending, self._ours = Ending("error", str(error)), False
             return
-        self._found = self.store.finished(self.cell.identity)
+        self._found = self.store.finished(self.cell.identity) or self._failed_elsewhere()
+
+    def _failed_elsewhere(self) -> CellRecord | None:
+        """Return the record of an attempt that failed since this process began: one is enough for a sweep."""
+        if stamp_of(self.cell.folder) in (None, self._before):
+            return None
+        try:
+            record = read_record(self.cell.folder)
+        except (OSError, DamagedError):
+            return None
+        return record if record.status != "done" and record.identity == self.cell.identity else None
 
     def release(self) -> None:
         """Let go of the cell."""
@@ -98,29 +112,35 @@ class Work:
 
     def _finish(self) -> None:
         memory = {"peak_memory_bytes": self._peak_bytes} if self._peak_bytes else {}
-        self._ending = Ending("done", metrics={**memory, **self.cell.runner.summarise(self._rows)})
+        metrics = {**memory, **self.cell.runner.summarise(self._rows)}
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise ValueError(f"the metric {name} is {value}")
+        self._ending = Ending("done", metrics=metrics)
 
     def _watch(self, work: Callable[[], None]) -> None:
         """Do a part of the work and count its time; end the cell with what it raises, or when its time is over.
 
         The time may be over before the work begins.
         """
-        began, before = time.monotonic(), self._bench.prefill_seconds
+        began, before = time.monotonic(), self._bench.shared_seconds
+        failed = None
         try:
             with time_limit(self.cell.runner.timeout_s, self.seconds):
                 work()
         except Exception as problem:
+            failed = failure(problem)
+        if failed is not None:  # the exception is gone, and with it what its frames held
             self._bench.recover()
-            self._ending = failure(problem)
-        finally:
-            self.seconds += time.monotonic() - began - (self._bench.prefill_seconds - before)
+            self._ending = failed
+        self.seconds += time.monotonic() - began - (self._bench.shared_seconds - before)
 
     def close(self) -> Outcome:
         """Write the record of a cell that has ended, let go of it and tell its outcome; a record that cannot be written
         says so."""
         if self._found is not None:
             self.release()
-            return Outcome(self.cell, self._found, computed=False)
+            return Outcome(self.cell, self._found, computed=False, note=ELSEWHERE)
         assert self._ending is not None  # the cell has ended
         try:
             record = self._record(self._ending, readable=self._ours)

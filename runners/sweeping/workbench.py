@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -17,25 +17,27 @@ from mage.timing.memory import PeakMemory
 from runners.cell import Cell
 from runners.feasibility import diffusion_spec
 from runners.material import Question, make_questions
+from runners.sweeping.limits import apart
 from runners.sweeping.prefixes import HeldPrefix
 
 
 class Workbench:
     """Holds one body, the ways in which the cells of a group write blocks with it, and one example's prefix.
 
-    `prefill_seconds`, `prefill_peak_bytes`: wall time of all prefills so far, and the most memory that the prefill of
-    the prefix at hand took.
+    `shared_seconds`: wall time so far of what cells share, loading and prefills. `prefill_peak_bytes`: the most memory
+    that the prefill of the prefix at hand took.
     """
 
     def __init__(self) -> None:
         self._weights_key: Hashable = None
+        self._body: Transformer | None = None
         self._models: dict[Hashable, LanguageModel] = {}
         self._adapted: dict[Hashable, Transformer | None] = {}
         self._questions: dict[Hashable, list[Question]] = {}
         self._threads = torch.get_num_threads()  # torch's own choice
         self._scope: Hashable = None
         self._common, self._own = HeldPrefix(), HeldPrefix()
-        self.prefill_seconds = self.prefill_peak_bytes = 0.0
+        self.shared_seconds = self.prefill_peak_bytes = 0.0
 
     def begin(self, group: Sequence[Cell]) -> None:
         """Begin a group: what only cells of earlier groups used is dropped."""
@@ -51,14 +53,15 @@ class Workbench:
     def model(self, cell: Cell) -> LanguageModel:
         """Return the cell's model, loaded when the cell before had other weights. Raises whatever loading may raise."""
         if cell.weights_key != self._weights_key:
-            self._models.clear()  # two bodies need not fit into memory together
+            self._body = None  # two bodies need not fit into memory together
+            self._models.clear()
             self._adapted.clear()
-            self._weights_key = None
             self._forget_prefixes()
-        if not self._models:
-            self._load(cell)
+        if self._body is None:
+            with self._shared():
+                self._load(cell)
         elif cell.model_key not in self._models:
-            self._models[cell.model_key] = self._rewritten(cell)
+            self._models[cell.model_key] = self._rewritten(self._body, cell)
         return self._models[cell.model_key]
 
     def _load(self, cell: Cell) -> None:
@@ -73,12 +76,11 @@ class Workbench:
             tokenizer=checkpoint.tokenizer,
             adapter=checkpoint.adapter,
         )
-        self._models[cell.model_key], self._weights_key = model, cell.weights_key
+        self._models[cell.model_key], self._body, self._weights_key = model, model.body, cell.weights_key
         self._adapted[_adapter_key(cell)] = model.adapted
 
-    def _rewritten(self, cell: Cell) -> LanguageModel:
+    def _rewritten(self, body: Transformer, cell: Cell) -> LanguageModel:
         """The same body, with the cell's way of writing blocks: block size, adapter, and so on."""
-        body = next(iter(self._models.values())).body
         spec, adapter, key = diffusion_spec(cell.settings.model), cell.checkpoint.adapter, _adapter_key(cell)
         check_ids(spec, body.config)
         if key not in self._adapted:
@@ -124,15 +126,23 @@ class Workbench:
         """Return `compute`, such that what it takes is counted."""
 
         def counted() -> Prefix:
-            began = time.monotonic()
             memory = PeakMemory(next(iter(self._models.values())).device)
-            try:
-                return compute()
-            finally:
-                self.prefill_seconds += time.monotonic() - began
-                self.prefill_peak_bytes = memory.read()
+            with self._shared():
+                prefix = compute()
+            self.prefill_peak_bytes = memory.read()
+            return prefix
 
         return counted
+
+    @contextmanager
+    def _shared(self) -> Iterator[None]:
+        """Do what cells share: its time is nobody's own."""
+        began = time.monotonic()
+        try:
+            with apart():
+                yield
+        finally:
+            self.shared_seconds += time.monotonic() - began
 
     def _forget_prefixes(self) -> None:
         self._common.drop()

@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from runners.cell import Cell
-from runners.store.lock import LockedError
+from runners.store.lock import LockedError, locked
 from runners.sweeping.grouping import groups_of
 from runners.sweeping.outcome import Outcome
 from runners.sweeping.progress import SweepProgress
+from runners.sweeping.stamp import stamp_of
 from runners.sweeping.work import Work
 from runners.sweeping.workbench import Workbench
-from runners.tracking.tracker import Guarded, Tracker
+from runners.tracking.tracker import Tracker
 
 POLL_S = 0.2  # how often to look whether another process has finished a cell
 
@@ -33,41 +34,50 @@ class Worker:
         self, cells: Sequence[Cell], tracker: Tracker, progress: SweepProgress, on_end: Callable[[Outcome], None]
     ) -> None:
         self._cells, self._progress, self._on_end = cells, progress, on_end
-        self._tracker = Guarded(tracker)
+        self._tracker = tracker
         self._bench = Workbench()
+        self._before = {cell.folder: stamp_of(cell.folder) for cell in cells}
 
     def run(self) -> None:
         """Compute what is missing, until each cell has ended, here or elsewhere."""
-        waiting = deque(groups_of(self._cells))
+        waiting = deque((group, 0) for group in groups_of(self._cells))
         blocked = 0
         try:
             while waiting:
-                group = waiting.popleft()
-                held, lock = self._group(group)
+                group, looks = waiting.popleft()
+                held, lock = self._group(group, looks)
                 blocked = blocked + 1 if len(held) == len(group) else 0
                 if not held:
                     continue
-                waiting.append(held)
+                waiting.append((held, looks + 1 if blocked else 0))
                 if blocked == len(waiting):
-                    count = sum(map(len, waiting))
-                    self._progress.say(f"waiting for {count} cells of another run: {lock}")
+                    count = sum(len(group) for group, _ in waiting)
+                    shared = "launcher=processes shares a sweep out"
+                    self._progress.say(f"waiting for {count} cells of another run: {lock}; {shared}")
                 if blocked >= len(waiting):
                     time.sleep(POLL_S)
         except StoppedError:
             self._progress.say("runner.on_error=stop: the sweep ends here")
         self._tracker.flush()
 
-    def _group(self, group: Sequence[Cell]) -> tuple[list[Cell], LockedError | None]:
+    def _group(self, group: Sequence[Cell], looks: int) -> tuple[list[Cell], LockedError | None]:
         """Compute the cells of a group that no other process holds. Returns those that one holds, and who.
 
-        Nothing is loaded before a lock is held: to look whether another process is done must cost nothing.
+        Nothing is loaded before a lock is held: to look whether another process is done must cost nothing. looks: how
+        often all were held; then one cell, another each time, tells whether that has changed.
         """
+        if looks:
+            try:
+                with locked(group[looks % len(group)].folder):
+                    pass
+            except LockedError as error:
+                return list(group), error
         at_work: list[Work] = []
         held: list[Cell] = []
         lock = None
         try:
             for cell in group:
-                work = Work(cell, self._bench, self._progress.say)
+                work = Work(cell, self._bench, self._progress.say, self._before[cell.folder])
                 try:
                     work.lock()
                 except LockedError as error:
@@ -75,7 +85,7 @@ class Worker:
                     lock = error
                     continue
                 at_work.append(work)
-                self._settle(work)
+                self._settle(work, cell.settings.examples or 0)
             at_work = [work for work in at_work if not work.ended]
             if at_work:
                 self._together(at_work)
@@ -91,26 +101,28 @@ class Worker:
         for work in at_work:
             work.open()
             self._progress.expect(work.cell, work.asked, work.done)
-            self._settle(work)
+            self._settle(work, work.asked - work.done)
         size = at_work[0].cell.runner.group_size
         for start in range(0, max(work.asked for work in at_work), size):
             for work in at_work:
                 if not work.ended and work.done == start:
                     work.compute()
                     self._progress.advance(work.done - start)
-                    self._settle(work)
+                    self._settle(work, work.asked - work.done)
 
-    def _settle(self, work: Work) -> None:
-        """Close a cell that has ended: its record is there, the others of the group go on."""
+    def _settle(self, work: Work, left: int) -> None:
+        """Close a cell that has ended, with so many examples left: its record is written, the others go on."""
         if not work.ended:
             return
         outcome = work.close()
         assert outcome.record is not None  # it has ended
+        self._progress.drop(left)
         if outcome.computed:
             self._tracker.report(work.cell, outcome.record, self._progress.say)
             self._progress.end(work.cell, outcome.record, work.seconds)
         else:
-            self._progress.finished(work.cell, "computed by another run")
+            told = "computed" if outcome.is_done else f"failed, {outcome.kind},"
+            self._progress.finished(work.cell, f"{told} by another run")
         self._on_end(outcome)
         if not outcome.is_done and work.cell.runner.on_error == "stop":
             raise StoppedError
