@@ -25,9 +25,8 @@ def staleness(environments: Iterable[Environment], commit: str | None) -> str | 
     made = list(environments)
     if commit is None:
         return None
-    others = sorted(
-        {e.git_commit[:12] if e.git_commit else "an unknown commit" for e in made if e.git_commit != commit}
-    )
+    commits = {told for e in made for told in (e.git_commit, *e.earlier_commits)} - {commit}
+    others = sorted({told[:12] if told else "an unknown commit" for told in commits})
     found = [f"made at {', '.join(others)}, here is {commit[:12]}"] if others else []
     changed = sum(bool(e.git_dirty) for e in made)
     found += [f"made with uncommitted changes ({changed} of {len(made)} cells)"] if changed else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from analysis.variants import name_variants
 from mage.budget import Budget
 from mage.errors import UserError
 from runners.latency_result import LatencyResult
-from runners.record import CellRecord, ExampleResult, RecallResult
+from runners.record import EXAMPLES_NAME, RECORD_NAME, CellRecord, ExampleResult, RecallResult
 from runners.store.checksums import Checksums
+from runners.store.place import difference
 from runners.store.rows import ROWS, Row
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -99,33 +99,18 @@ def read_cell(folder: Path) -> tuple[CellRecord, list[Row]]:
 
     Raises UserError with the names of the file and the field that are wrong.
     """
-    path = folder / "record.json"
+    path, file = folder / RECORD_NAME, folder / EXAMPLES_NAME
     content = path.read_bytes()
     record = _validate(CellRecord, content, str(path))
     if Checksums(folder).contradict(path.name, content):
         raise UserError(f"{path} is not what was written: its checksum differs. The same sweep computes the cell anew")
-    if record.examples is None:
-        if record.status == "done" and record.labels.runner in ROWS:
-            raise UserError(f"{path}: field examples is missing, although status is 'done'")
+    if differs := difference(folder, record):
+        raise UserError(differs)
+    if record.examples is None or record.labels.runner not in ROWS:
         return record, []
-    if Path(record.examples.path).name != record.examples.path:
-        raise UserError(f"{path}: field examples.path is {record.examples.path!r}, not the name of a file beside it")
-    file = folder / record.examples.path
-    if not file.is_file():
-        raise UserError(f"{file} is missing: field examples.path of {path} names it")
-    content = file.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != record.examples.sha256:
-        raise UserError(f"{file}: its SHA-256 is {digest[:12]}..., field examples.sha256 of {path} says otherwise")
-    lines = content.splitlines()
-    if len(lines) != record.examples.count:
-        raise UserError(f"{file} has {len(lines)} lines, field examples.count of {path} says {record.examples.count}")
-    if record.labels.runner not in ROWS:
-        return record, []
-    if not lines and record.status == "done":
-        raise UserError(f"{path}: field examples.count is 0, although status is 'done'")
     kind = ROWS[record.labels.runner]
-    rows = [_validate(kind, line, f"{file}, line {number}") for number, line in enumerate(lines, start=1)]
+    with file.open("rb") as lines:
+        rows = [_validate(kind, line, f"{file}, line {number}") for number, line in enumerate(lines, start=1)]
     _check_unique((row.id for row in rows), file)
     return record, rows
 

@@ -69,6 +69,7 @@ def _overview(results: Results) -> Section:
     environments = [r.environment for r in records]
     commits = sorted(
         {(e.git_commit or "unknown")[:12] + (" with changes" if e.git_dirty else "") for e in environments}
+        | {commit[:12] for e in environments for commit in e.earlier_commits}
     )
     torch = sorted({e.packages.get("torch", "unknown") for e in environments})
     ran = Conditions.of(environments)

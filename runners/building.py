@@ -19,8 +19,8 @@ from tasks.errors import TaskError
 from tasks.task import Task
 
 
-def target_class(section: str, config: Mapping[str, Any]) -> type:
-    """Import the class that `_target_` names. Raises `UserError`."""
+def target_class(section: str, config: Mapping[str, Any], kind: type = object) -> type:
+    """Import the class that `_target_` names, which must be a `kind`. Raises `UserError`."""
     target = config.get("_target_")
     if not isinstance(target, str) or "." not in target:
         raise UserError(f"{section}._target_={shown(target)}: not the dotted name of a class.")
@@ -31,16 +31,18 @@ def target_class(section: str, config: Mapping[str, Any]) -> type:
         raise UserError(f"{section}._target_={target}: {error}.") from error
     if not (isinstance(found, type) and is_dataclass(found)) or isabstract(found):
         raise UserError(f"{section}._target_={target}: not a dataclass that can be made.")
+    if not issubclass(found, kind):
+        raise UserError(f"{section}._target_={target}: not a {kind.__name__}.")
     return found
 
 
-def build(section: str, config: Mapping[str, Any]) -> Any:
+def build(section: str, config: Mapping[str, Any], kind: type = object) -> Any:
     """Make the dataclass that `_target_` names from the section's other fields; `name` is the label of the choice.
 
-    Raises `UserError` for an unknown field, with the nearest one, for one that only an experiment has, where the class
-    names its `EXPERIMENTS`, and for a value of another type than declared.
+    Raises `UserError` for a class that is no `kind`, for an unknown field, with the nearest one, for one that only an
+    experiment has, where the class names its `EXPERIMENTS`, and for a value of another type than declared.
     """
-    target: Any = target_class(section, config)
+    target: Any = target_class(section, config, kind)
     allowed = {field.name: field.type for field in fields(target) if field.init}
     options = {key: value for key, value in config.items() if key not in ("_target_", "name")}
     for key in options:
@@ -71,9 +73,7 @@ def _adapter(target: type) -> TypeAdapter[Any]:
 
 def build_task(settings: Settings) -> Task:
     """Make the task of a config and check it against the model's block size. Raises `UserError`."""
-    task = build("task", settings.task)
-    if not isinstance(task, Task):
-        raise UserError(f"task._target_={settings.task['_target_']}: not a Task.")
+    task: Task = build("task", settings.task, Task)
     try:
         task.check_block_size(settings.model.block_size)
     except TaskError as error:

@@ -103,9 +103,7 @@ def read_cell(config: Mapping[str, Any]) -> Cell:
     attention = resolve(settings.attention, settings.model.device)
     built = {}
     for name, kind in (("method", Method), ("decoding", Decoding), ("runner", CellRunner)):
-        built[name] = build(name, config[name])
-        if not isinstance(built[name], kind):
-            raise UserError(f"{name}._target_={config[name]['_target_']}: not a {kind.__name__}.")
+        built[name] = build(name, config[name], kind)
     method, runner = built["method"], built["runner"]
     task = None if "task" in runner.unused else build_task(settings)
     if method.uses_budget:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from mage.errors import UserError
-from runners.building import build, build_task
+from runners.building import build, build_task, target_class
 from runners.composition import compose_sweep
+from runners.launchers.launcher import Launcher
 from runners.runner import CellRunner
 from runners.settings import LOCAL, check_location, read_settings
 from runners.sweeping.limits import Terminated
+from runners.tracking.tracker import Tracker
 
 MULTIRUN = ("-m", "--multirun")
 
@@ -58,13 +60,16 @@ def run_configs(configs: Sequence[Mapping[str, Any]]) -> int:
 def _check_lightly(config: Mapping[str, Any]) -> Any:
     """Return the runner of a config after all checks that need neither torch nor a model. Raises `UserError`."""
     settings, _ = read_settings(config)
+    kind = target_class("runner", settings.runner)
+    if not (issubclass(kind, CellRunner) or hasattr(kind, "run")):
+        raise UserError(f"runner._target_={settings.runner['_target_']}: not a runner.")
     runner = build("runner", settings.runner)
+    build("tracker", settings.tracker, Tracker)
     if isinstance(runner, CellRunner):
         check_location(settings)
         if "task" not in runner.unused:
             build_task(settings)
-        build("tracker", settings.tracker)
-        build("launcher", settings.launcher)
+        build("launcher", settings.launcher, Launcher)
     elif settings.plan or settings.launcher["_target_"] != LOCAL["_target_"]:
         field = "plan=true" if settings.plan else f"launcher={settings.launcher.get('name')}"
         raise UserError(

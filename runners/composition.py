@@ -38,8 +38,12 @@ def compose_sweep(overrides: list[str], folder: Path, *, multirun: bool) -> list
         try:
             if not multirun:
                 return [resolve(loader.load_configuration("config", overrides, RunMode.RUN))]
-            held = _held(overrides, loader)
-            master = loader.load_configuration("config", [o for o in overrides if o not in held], RunMode.MULTIRUN)
+            held: list[str] = []
+            try:
+                master = loader.load_configuration("config", overrides, RunMode.MULTIRUN)
+            except (HydraException, OmegaConfBaseException):
+                held = _held(overrides, loader)
+                master = loader.load_configuration("config", [o for o in overrides if o not in held], RunMode.MULTIRUN)
             seen = {*master.hydra.overrides.task, *held}
             return _compose_jobs(master, loader, [o for o in overrides if o in seen])
         except (HydraException, OmegaConfBaseException) as error:
@@ -49,7 +53,7 @@ def compose_sweep(overrides: list[str], folder: Path, *, multirun: bool) -> list
 def _held(overrides: list[str], loader: ConfigLoader) -> list[str]:
     """Return the overrides of fields that only the choices of a sweep may have.
 
-    Hydra composes the default choice of a swept group first and would refuse `task=longbench/lcc,vt task.data=here`.
+    Hydra composes the default choice of a swept group first and refuses `task=longbench/lcc,vt task.data=here`.
     """
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
     fields = {o.input_line: o.key_or_group.split(".")[0] for o in parsed if "." in o.key_or_group and o.input_line}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -26,13 +27,23 @@ def now() -> str:
 
 
 def describe(
-    device: torch.device, started: str, attention: Literal["torch", "triton"], *, capture: bool
+    device: torch.device,
+    started: str,
+    attention: Literal["torch", "triton"],
+    *,
+    capture: bool,
+    earlier_commits: Sequence[str] = (),
 ) -> Environment:
     """Describe the environment of a cell that started at `started`, ends now, and was computed by `attention`, on a GPU
-    with CUDA graphs if `capture`."""
+    with CUDA graphs if `capture`, and in part at `earlier_commits`."""
     from runners.record import Environment
 
-    return Environment(**facts(device, started), attention=attention, capture=capture and device.type == "cuda")
+    return Environment(
+        **facts(device, started),
+        attention=attention,
+        capture=capture and device.type == "cuda",
+        earlier_commits=list(earlier_commits),
+    )
 
 
 def facts(device: torch.device, started: str) -> dict[str, Any]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mage.errors import UserError
+from mage.errors import UserError, unknown_choice
 from runners.settings import ModelSettings, Settings, read_settings
+from runners.store.durability import replace
 
 if TYPE_CHECKING:
     from mage.models.config import BodyConfig
@@ -59,12 +59,13 @@ class Kernels:
         from mage.timing.kernel_cases import KERNELS
         from mage.timing.kernel_report import report_kernels
         from mage.timing.kernel_shape import KernelShape
-        from mage.timing.kernel_suite import check_kernels
         from runners.environment import facts, now
         from runners.feasibility import check_machine
 
         chosen, started = self.kernels or tuple(KERNELS), now()
-        check_kernels(chosen)
+        for kernel in chosen:
+            if kernel not in KERNELS:
+                raise unknown_choice("runner.kernels", kernel, KERNELS)
         if set(chosen) <= {"prefill"} and min(self.batches) > 1:
             raise UserError(
                 f"runner.batches={list(self.batches)} with runner.kernels={list(chosen)} times nothing: a prefill is "
@@ -95,7 +96,8 @@ class Kernels:
             "config": {name: config[name] for name in TOLD},
             "environment": {**facts(device, started), "attention": ours.name},
         }
-        _write(path, told | report.record())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, json.dumps(told | report.record(), indent=1, allow_nan=False).encode() + b"\n")
         print(json.dumps({"runner": "kernels", "model": model.name, "record": str(path), **report.summary()}))
         return 0 if report.is_good else 1
 
@@ -112,11 +114,3 @@ def _body(model: ModelSettings) -> BodyConfig:
     from runners.checkpoint import inspect
 
     return body_config(model.body) if model.body else inspect(model).config
-
-
-def _write(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a file that is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)

@@ -22,7 +22,8 @@ class Schema(BaseModel):
 
 class Environment(Schema):
     """Where a cell was computed. Times are ISO 8601, UTC. `attention`: the implementation that computed it.
-    `capture`: whether forwards could be repeated as CUDA graphs."""
+    `capture`: whether forwards could be repeated as CUDA graphs. `earlier_commits`: of the code that computed some of
+    the examples, where that is not `git_commit`."""
 
     git_commit: str | None
     git_dirty: bool | None
@@ -35,6 +36,7 @@ class Environment(Schema):
     finished: str
     attention: Literal["torch", "triton"] = "torch"  # the only one that there was at first
     capture: bool = False  # there were none at first
+    earlier_commits: list[str] = []
 
 
 class CellLabels(Schema):

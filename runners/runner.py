@@ -25,7 +25,7 @@ LONGEST_S = 1e8  # three years; a clock takes no infinite ones
 
 @dataclass(frozen=True, kw_only=True)
 class CellRunner(ABC):
-    """Options common to all: `timeout_s` for a cell (None: no limit), where loading and each prefill, which cells share,
+    """Options common to all: `timeout_s` for a cell (None: no limit), where loading and each prefill, shared by cells,
     have as long again; `on_error`: whether a sweep goes on after a cell that failed. `row_type` is a line of
     examples.jsonl; `columns` are the metrics, with their heads, of the table that closes a sweep; `needs_reference`:
     compared with a dense cell; `unused`: top-level fields of the config that it does not use, which are no part of its

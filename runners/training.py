@@ -88,9 +88,7 @@ def carry_out(run: TrainingRun, config: Mapping[str, Any], recipe: Mapping[str, 
 
     Raises `UserError` where the folder is taken or holds a run of another recipe.
     """
-    tracker = build("tracker", config["tracker"])
-    if not isinstance(tracker, Tracker):
-        raise UserError(f"tracker._target_={config['tracker']['_target_']}: not a Tracker.")
+    tracker = build("tracker", config["tracker"], Tracker)
     run.folder.mkdir(parents=True, exist_ok=True)
     console = Console() if sys.stdout.isatty() else Console(width=120)
     try:

@@ -6,55 +6,80 @@ import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from runners.store.durability import append, replace
 
 CHECKSUMS_NAME = "checksums"
-ENTRY = re.compile(r"(\S+) (\d+) (\d+) ([0-9a-f]{8})")
+ENTRY = re.compile(r"(\S+) (\d+) (\d+) ([0-9a-f]{8})(?: (\S+))?")
+
+
+class Entry(NamedTuple):
+    """One piece of a file, and the commit of the code that wrote it; empty where that is not known."""
+
+    name: str
+    offset: int
+    length: int
+    crc: str
+    commit: str
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self)).rstrip()
 
 
 class Checksums:
-    """The file `checksums` of a cell's folder: a line `name offset length crc32` for each piece of a file.
+    """The file `checksums` of a cell's folder: a line `name offset length crc32 commit` for each piece of a file.
 
     An entry is written before its piece, and counts until a later one for the same offset. Of a piece without one
     nothing is known: it was written before there were checksums, or a power cut took the entry.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, commit: str | None = None) -> None:
+        """`commit`: that of the code that adds entries."""
         self._path = folder / CHECKSUMS_NAME
+        self._commit = commit or ""
 
     def read(self, name: str) -> dict[int, tuple[int, str]]:
         """Return length in bytes and CRC-32 of the pieces of a file by their offsets."""
-        return {offset: told for (owner, offset), told in self._entries().items() if owner == name}
+        return {entry.offset: (entry.length, entry.crc) for entry in self._latest(name)}
+
+    def commits(self, name: str) -> list[str]:
+        """Return the commits that wrote the pieces of a file, as far as they are known, each once."""
+        return list(dict.fromkeys(entry.commit for entry in self._latest(name) if entry.commit))
 
     def contradict(self, name: str, content: bytes) -> bool:
-        """Whether a file that was written as one piece is not what it was."""
-        told = self.read(name).get(0)
-        return told is not None and told != (len(content), checksum(content))
+        """Whether a file that is written as one piece is none that was written.
 
-    def add(self, name: str, offset: int, pieces: Sequence[bytes]) -> None:
-        """Note pieces that follow one another from `offset`, without waiting for the disk. Raises OSError."""
+        A kill or a full disk between an entry and its piece leaves the file as an earlier entry tells.
+        """
+        told = {(entry.length, entry.crc) for entry in self._entries() if entry.name == name}
+        return bool(told) and (len(content), checksum(content)) not in told
+
+    def add(self, name: str, offset: int, pieces: Sequence[bytes], *, durable: bool = False) -> None:
+        """Note pieces that follow one another from `offset`. Raises OSError. durable: wait for the disk."""
         lines = []
         for piece in pieces:
-            lines.append(f"{name} {offset} {len(piece)} {checksum(piece)}\n")
+            lines.append(f"{Entry(name, offset, len(piece), checksum(piece), self._commit)}\n")
             offset += len(piece)
-        append(self._path, "".join(lines).encode(), durable=False)
+        append(self._path, "".join(lines).encode(), durable=durable)
 
     def cut(self, name: str, size: int) -> None:
         """Keep of all entries those of the first `size` bytes of a file. Raises OSError."""
-        entries = self._entries()
-        kept = {key: told for key, told in entries.items() if key[0] == name and key[1] + told[0] <= size}
-        if len(kept) < len(entries):
-            lines = (f"{owner} {offset} {length} {crc}\n" for (owner, offset), (length, crc) in kept.items())
-            replace(self._path, "".join(lines).encode())
+        kept = [entry for entry in self._latest(name) if entry.offset + entry.length <= size]
+        if len(kept) < len(self._entries()):
+            replace(self._path, "".join(f"{entry}\n" for entry in kept).encode())
 
-    def _entries(self) -> dict[tuple[str, int], tuple[int, str]]:
+    def _latest(self, name: str) -> list[Entry]:
+        """Return the entries of a file that count."""
+        return list({entry.offset: entry for entry in self._entries() if entry.name == name}.values())
+
+    def _entries(self) -> list[Entry]:
         try:
             lines = self._path.read_text("ascii", "replace").splitlines()
         except OSError:
-            return {}
+            return []
         found = (ENTRY.fullmatch(line) for line in lines)
-        return {(match[1], int(match[2])): (int(match[3]), match[4]) for match in found if match}
+        return [Entry(match[1], int(match[2]), int(match[3]), match[4], match[5] or "") for match in found if match]
 
 
 def checksum(piece: bytes) -> str:

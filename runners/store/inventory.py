@@ -121,7 +121,8 @@ def _why(options: argparse.Namespace) -> int:
         return 0
     if record.error:
         print(record.error.rstrip())
-    print(f"cell {record.identity}, computed by commit {(record.environment.git_commit or 'unknown')[:8]}")
+    commits = [*record.environment.earlier_commits, record.environment.git_commit or "unknown"]
+    print(f"cell {record.identity}, computed by commit {', '.join(commit[:8] for commit in commits)}")
     for neighbour in near[:NEAREST]:
         print(_comparison(record, neighbour))
     if not near:

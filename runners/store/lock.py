@@ -17,7 +17,7 @@ from runners.store.owner import Owner, read_owner, this_process
 LOCK_NAME = "lock"
 MOUNTS = Path("/proc/self/mountinfo")
 # Options of NFS and Lustre under which a lock is granted at once, and no other machine hears of it.
-LOCAL = {"nolock", "local_lock=flock", "local_lock=all", "localflock"}
+UNSHARED = {"nolock", "local_lock=flock", "local_lock=all", "localflock"}
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # what a file system without locks answers
 
 
@@ -71,7 +71,7 @@ def _shares_locks(device: int) -> bool:
     name = f"{os.major(device)}:{os.minor(device)}"
     mounts = MOUNTS.read_text(errors="replace").splitlines() if MOUNTS.exists() else []
     found = (line.split() for line in mounts)
-    return not any(fields[2] == name and LOCAL.intersection(fields[-1].split(",")) for fields in found)
+    return not any(fields[2] == name and UNSHARED.intersection(fields[-1].split(",")) for fields in found)
 
 
 def _acquire(path: Path) -> int | None:
@@ -81,8 +81,9 @@ def _acquire(path: Path) -> int | None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
         except BlockingIOError:
             owner = read_owner(path)
             os.close(descriptor)

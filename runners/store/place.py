@@ -130,30 +130,37 @@ class Place:
 
     def _line_damages(self, record: CellRecord | None) -> list[str]:
         path = self.folder / EXAMPLES_NAME
-        described = record.examples if record else None
-        needed = record is not None and record.status == "done" and record.labels.runner in ROWS
-        if not path.is_file():
-            missing = described is not None or needed
-            return [f"{path}: missing, although {RECORD_NAME} tells of it; {ANEW}"] if missing else []
-        content = path.read_bytes()
-        lines = self._lines(content, record)
-        if lines.trouble is not None:
-            return [f"{path}: {lines.trouble}; {ANEW}"]
-        if described is None:
-            return [f"{path}: {RECORD_NAME} says done and nothing of it; {ANEW}"] if needed else []
-        count = content.count(b"\n")
-        if described.path != EXAMPLES_NAME:
-            return [f"{self.folder / RECORD_NAME}: field examples.path is {described.path!r}; {ANEW}"]
-        if described.count != count:
-            return [f"{path}: {count} lines, {RECORD_NAME} tells of {described.count}; {ANEW}"]
-        digest = hashlib.sha256(content).hexdigest()
-        if described.sha256 != digest:
-            return [f"{path}: its SHA-256 is {digest[:12]}..., {RECORD_NAME} tells of another; {ANEW}"]
-        return []
+        if path.is_file():
+            trouble = self._lines(path.read_bytes(), record).trouble
+            if trouble is not None:
+                return [f"{path}: {trouble}; {ANEW}"]
+        differs = difference(self.folder, record) if record else None
+        return [f"{differs}; {ANEW}"] if differs else []
 
     def _lines(self, content: bytes, record: CellRecord | None) -> Lines:
         sums = Checksums(self.folder).read(EXAMPLES_NAME)
         return read_lines(content, row_type(record.labels.runner if record else None), sums)
+
+
+def difference(folder: Path, record: CellRecord) -> str | None:
+    """Return in which way the examples are not what their record says: file, field, values. None where they are."""
+    path, file, told = folder / RECORD_NAME, folder / EXAMPLES_NAME, record.examples
+    needed = record.status == "done" and record.labels.runner in ROWS
+    if told is None:
+        return f"{path}: field examples is missing, although status is 'done'" if needed else None
+    if told.path != EXAMPLES_NAME:
+        return f"{path}: field examples.path is {told.path!r}, not {EXAMPLES_NAME!r}"
+    if not file.is_file():
+        return f"{file} is missing: field examples.path of {path} names it"
+    content = file.read_bytes()
+    count, digest = content.count(b"\n"), hashlib.sha256(content).hexdigest()
+    if count != told.count:
+        return f"{file} has {count} lines, field examples.count of {path} says {told.count}"
+    if digest != told.sha256:
+        return f"{file}: its SHA-256 is {digest[:12]}..., field examples.sha256 of {path} says otherwise"
+    if needed and count == 0:
+        return f"{path}: field examples.count is 0, although status is 'done'"
+    return None
 
 
 def places(folders: list[Path]) -> list[Place]:

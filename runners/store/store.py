@@ -20,12 +20,14 @@ from runners.store.lines import first_finding, read_lines
 
 
 class Store:
-    """Reads and writes the folder of one cell. `row_type` is the schema of a line of examples.jsonl."""
+    """Reads and writes the folder of one cell. `row_type` is the schema of a line of examples.jsonl, `commit` that of
+    the code that computes lines."""
 
-    def __init__(self, folder: Path, row_type: type[BaseModel]) -> None:
+    def __init__(self, folder: Path, row_type: type[BaseModel], commit: str | None = None) -> None:
         self.folder = folder
         self._row_type = row_type
-        self._sums = Checksums(folder)
+        self._commit = commit
+        self._sums = Checksums(folder, commit)
         self._identity: str | None = None  # that of the cell, once `finished` was asked
         self._size: int | None = None  # of examples.jsonl as this store left it; None: not looked at yet
 
@@ -36,6 +38,11 @@ class Store:
     @property
     def _record(self) -> Path:
         return self.folder / RECORD_NAME
+
+    @property
+    def earlier_commits(self) -> list[str]:
+        """Other commits of the code, as far as they are known, that computed examples which stand."""
+        return [commit for commit in self._sums.commits(EXAMPLES_NAME) if commit != self._commit]
 
     def finished(self, identity: str) -> CellRecord | None:
         """Return the record when the cell is done, its identity is `identity` and its examples are as it says."""
@@ -55,7 +62,7 @@ class Store:
         They are the leading lines that validate, are as their checksums say and carry the expected ids, in whole
         batches: a torn last line and a part of a batch are cut, so that what is computed next is computed as in an
         undisturbed run. The record of an earlier, failed attempt goes. What is damaged is told to `say` in one line;
-        it stays beside its file as *.damaged-N.
+        it stays beside its file as *.damaged-N. So is what another commit computed, which stands.
         """
         described = self._drop_record(say)
         content = self._examples.read_bytes() if self._examples.exists() else b""
@@ -74,6 +81,10 @@ class Store:
         if self._size < len(content):
             os.truncate(self._examples, self._size)
         self._sums.cut(EXAMPLES_NAME, self._size)
+        if self.earlier_commits:
+            told = ", ".join(commit[:8] for commit in self._sums.commits(EXAMPLES_NAME))
+            here = (self._commit or "unknown")[:8]
+            say(f"{self.folder.name}: {kept} of {len(ids)} examples stand, computed by commit {told}; this is {here}")
         return found.rows[:kept]
 
     def append(self, rows: Sequence[BaseModel]) -> None:
@@ -99,7 +110,8 @@ class Store:
         elif self.finished(record.identity) is not None:
             return
         content = record.model_dump_json(indent=1).encode() + b"\n"
-        self._sums.add(RECORD_NAME, 0, [content])
+        # A power cut must not take the new entry and leave that of a record before, which the new one contradicts.
+        self._sums.add(RECORD_NAME, 0, [content], durable=self._record.exists())
         replace(self._record, content)
 
     def _drop_record(self, say: Callable[[str], None]) -> ExamplesFile | None:

@@ -36,11 +36,7 @@ def run_sweep(configs: Sequence[Mapping[str, Any]]) -> int:
     for field in OF_A_SWEEP:
         if any(config.get(field) != configs[0].get(field) for config in configs):
             raise UserError(f"{field}: the configs of a sweep differ in it. Allowed: one {field} for all.")
-    tracker, launcher = build("tracker", first.tracker), build("launcher", first.launcher)
-    for section, made, kind in (("tracker", tracker, Tracker), ("launcher", launcher, Launcher)):
-        if not isinstance(made, kind):
-            target = getattr(first, section)["_target_"]
-            raise UserError(f"{section}._target_={target}: not a {kind.__name__}.")
+    tracker, launcher = build("tracker", first.tracker, Tracker), build("launcher", first.launcher, Launcher)
     plan = plan_sweep(configs, here=not launcher.elsewhere)
     console = Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
     finished = _finished(plan.cells)

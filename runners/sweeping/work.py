@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from mage.timing.memory import PeakMemory
 from runners.cell import Cell
-from runners.environment import describe, now
+from runners.environment import describe, git_state, now
 from runners.record import CellRecord
 from runners.store.lock import locked
 from runners.store.store import DamagedError, Store, read_record
@@ -34,7 +34,7 @@ class Work:
         """`before`: the record that stood when this process began."""
         self._before = before
         self.cell, self._bench, self._say = cell, bench, say
-        self.store = Store(cell.folder, cell.runner.row_type)
+        self.store = Store(cell.folder, cell.runner.row_type, git_state()[0])
         self.asked, self.seconds = 0, 0.0
         self._rows: list[BaseModel] = []
         self._questions: list[object] = []
@@ -162,7 +162,13 @@ class Work:
             error=ending.error,
             labels=cell.labels,
             config=cell.config,
-            environment=describe(device, self._started, cell.attention, capture=cell.settings.capture),
+            environment=describe(
+                device,
+                self._started,
+                cell.attention,
+                capture=cell.settings.capture,
+                earlier_commits=self.store.earlier_commits,
+            ),
             metrics=ending.metrics,
             examples=self.store.examples_file() if readable else None,
         )

@@ -17,7 +17,7 @@ class SweepRun:
     """A sweep, as a tracker sees it: nobody, unless a subclass does."""
 
     def progress(self, counts: Mapping[str, int]) -> None:
-        """Show how far the sweep is, for instance `done`, `skipped`, `failed`, `examples`. Returns at once."""
+        """Show how far the sweep is, by `done`, `skipped`, `failed` and `cells`, which is all. Returns at once."""
 
     def finish(self, outcomes: Sequence[Outcome]) -> None:
         """Show what became of all cells and end the run. Waits for what was reported, as `Tracker.flush` does."""
@@ -40,7 +40,7 @@ class Tracker(ABC):
     def report(self, cell: Cell, record: CellRecord, say: Callable[[str], None]) -> None:
         """Show a cell that has its record, done or failed: one run, which is closed at once.
 
-        Called in whichever process computed the cell, while its folder is locked or soon after. Returns at once.
+        Called in whichever process computed the cell, once its folder is no longer locked. Returns at once.
         """
 
     def flush(self) -> None:

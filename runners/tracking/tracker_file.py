@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from runners.store.durability import replace
 
 TRACKER_NAME = "tracker.json"
 
 
-def run_id(folder: Path) -> str:
-    """Return the id of the cell's run: the one that stands there, so that a cell tried again continues its run, or a
-    new one, which is kept unless the folder cannot be written."""
+@contextmanager
+def shown_alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process shows the cell, and keep others waiting: W&B would name two runs' files alike."""
+    descriptor = None
+    try:
+        with suppress(OSError):  # no locks there: what is shown twice is no loss
+            descriptor = os.open(folder, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def run_id(folder: Path, record: Mapping[str, Any]) -> str:
+    """Return the id of the run that shows a cell: the one that stands there, so that a cell tried again continues its
+    run, or a new one. All who show the same record at once, as JSON, get the same."""
     found = _read(folder).get("run")
     if isinstance(found, str) and found:
         return found
-    new = new_id()
-    _write(folder, {"run": new})
-    return new
+    told = json.dumps([str(folder), record["identity"], record["environment"]], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def new_id() -> str:
@@ -30,7 +48,9 @@ def new_id() -> str:
 
 def remember(folder: Path, run: str, record: Mapping[str, Any]) -> None:
     """Note that `record` was shown in `run`."""
-    _write(folder, {"run": run, "shown": _mark(record)})
+    content = json.dumps({"run": run, "shown": _mark(record)}).encode() + b"\n"
+    with suppress(OSError):  # what cannot be written is no loss of a result
+        replace(folder / TRACKER_NAME, content)
 
 
 def is_shown(folder: Path, record: Mapping[str, Any]) -> bool:
@@ -49,13 +69,3 @@ def _read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _write(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write atomically. What cannot be written is no loss of a result."""
-    temporary = folder / f"{TRACKER_NAME}.{os.getpid()}.tmp"
-    try:
-        temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
-        os.replace(temporary, folder / TRACKER_NAME)
-    except OSError:
-        temporary.unlink(missing_ok=True)

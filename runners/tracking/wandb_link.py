@@ -114,15 +114,21 @@ class WandbLink:
     def _exchange(self, wait_s: float) -> None:
         """Send what the line takes and read what has arrived, waiting up to `wait_s` for either."""
         readable, writable, _ = select.select([self._socket], [self._socket] if self._unsent else [], [], wait_s)
-        if readable:
-            received = self._socket.recv(BLOCK)
-            if not received:
-                self._lose("the process that reports to W&B is gone")
-            *lines, self._received = (self._received + received).split(b"\n")
-            for line in lines:
-                self._take(json.loads(line))
-        elif writable:
-            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        received = None
+        try:
+            if readable:
+                received = self._socket.recv(BLOCK)
+            elif writable:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except OSError:  # it ended with jobs unread
+            received = b""
+        if received is None:
+            return
+        if not received:
+            self._lose("the process that reports to W&B is gone")
+        *lines, self._received = (self._received + received).split(b"\n")
+        for line in lines:
+            self._take(json.loads(line))
 
     def _take(self, answer: Mapping[str, Any]) -> None:
         if "outage" in answer:

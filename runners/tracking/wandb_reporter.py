@@ -1,8 +1,9 @@
 """The process that reports to Weights & Biases: whatever W&B does there, waits for or leaves behind, no cell waits.
 
 `python -m runners.tracking.wandb_reporter` with a socket as its standard input, on which it reads jobs and answers, a
-JSON object a line each. Trouble in mode `online` is answered as an outage and ends the process: what W&B leaves behind of a
-run that could not begin keeps another of its id from beginning. Else it ends when the other side does, after its jobs.
+JSON object a line each. Trouble in mode `online` is answered as an outage and ends the process: what W&B leaves behind
+of a run that could not begin keeps another of its id from beginning. Else it ends when the other side does, after its
+jobs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from runners.tracking.tracker import first_line
-from runners.tracking.tracker_file import remember, run_id
+from runners.tracking.tracker_file import is_shown, remember, run_id, shown_alone
 from runners.tracking.wandb_artifact import CELL_RECORD, FILES
 from runners.tracking.wandb_runs import BRIEF, EXIT_CODES, WandbRuns
 
@@ -37,12 +38,18 @@ class Reporter:
         getattr(self, f"_{job['kind']}")(**{key: value for key, value in job.items() if key != "kind"})
 
     def _cell(self, folder: str, record: Mapping[str, Any]) -> None:
-        """Open, fill and close the run of a cell that has its record."""
+        """Show a cell that has its record, unless another process has done so meanwhile."""
         place = Path(folder)
-        run_name = run_id(place)
+        with shown_alone(place):
+            if not is_shown(place, record):
+                self._show(place, record)
+
+    def _show(self, place: Path, record: Mapping[str, Any]) -> None:
+        """Open, fill and close the run of a cell."""
+        shown_in = run_id(place, record)
         run = self._runs.open(
             BRIEF,
-            id=run_name,
+            id=shown_in,
             resume="allow",
             group=record["experiment"],
             name=record["name"],
@@ -60,7 +67,7 @@ class Reporter:
             run.finish(exit_code=1)
             raise
         run.finish(exit_code=EXIT_CODES.get(record["status"], 1))
-        remember(place, run_name, record)
+        remember(place, shown_in, record)
 
     def _fill(self, run: Any, record: Mapping[str, Any], folder: Path) -> None:
         import wandb

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mage.errors import UserError
+from runners.runner import LONGEST_S
 from runners.tracking.tracker import Curves, SweepRun, Tracker, first_line
 from runners.tracking.tracker_file import is_shown, new_id
 from runners.tracking.wandb_link import WandbLink, outage
@@ -53,6 +55,9 @@ class WandbTracker(Tracker):
     timeout_s: float = 15.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.timeout_s <= LONGEST_S:
+            allowed = f"Allowed: seconds above 0, up to {LONGEST_S:g}."
+            raise UserError(f"tracker.timeout_s={self.timeout_s:g} is out of range. {allowed}")
         self._link: WandbLink | None = None
         self._sweeping = False
         self._reported: set[Path] = set()

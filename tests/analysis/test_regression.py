@@ -115,6 +115,9 @@ def test_the_note_about_code_is_for_other_commits_and_changed_trees() -> None:
     assert staleness([changed], None) is None
     unknown = ENVIRONMENT.model_copy(update={"git_commit": None})
     assert staleness([unknown], "f" * 40) == f"results were made at an unknown commit, here is {'f' * 12}"
+    resumed = ENVIRONMENT.model_copy(update={"earlier_commits": ["e" * 40]})
+    told = f"results were made at {'e' * 12}, here is {ENVIRONMENT.git_commit[:12]}"
+    assert staleness([resumed], ENVIRONMENT.git_commit) == told
     told = "results were made with uncommitted changes (1 of 2 cells)"
     assert staleness([ENVIRONMENT, changed], ENVIRONMENT.git_commit) == told
 

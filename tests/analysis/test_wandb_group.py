@@ -14,7 +14,7 @@ from analysis.wandb_group import fetch
 from mage.errors import UserError
 from runners.tracking.tracker import Guarded
 from runners.tracking.wandb_tracker import WandbTracker
-from tests.runners.tracked_cells import finished_cells, show
+from tests.runners.tracked_cells import failed, finished_cells, show
 from tests.runners.wandb_file import seal
 from tests.runners.wandb_server import ENTITY, KEY, PROJECT, serving
 
@@ -32,15 +32,14 @@ def sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_group_is_read_as_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = tmp_path / "exp"
     outcomes = finished_cells(experiment, 2)
-    again, done = outcomes[0].cell, outcomes[0].record
-    assert done is not None
-    failed = done.model_copy(update={"status": "error", "error": "a slip", "metrics": {}})
+    again, done, tried = outcomes[0].cell, outcomes[0].record, failed(outcomes[0]).record
+    assert done is not None and tried is not None
     said: list[str] = []
     with serving() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.address)
-        (again.folder / "record.json").write_text(failed.model_dump_json())
+        (again.folder / "record.json").write_text(tried.model_dump_json())
         tracker = Guarded(WandbTracker(mode="online", dir=str(tmp_path)))
-        tracker.report(again, failed, said.append)
+        tracker.report(again, tried, said.append)
         tracker.flush()
         (again.folder / "record.json").write_text(done.model_dump_json())
         show(WandbTracker(mode="online", dir=str(tmp_path)), outcomes, said.append)

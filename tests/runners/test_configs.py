@@ -6,9 +6,11 @@ import itertools
 from pathlib import Path
 
 import pytest
+from hydra.core.config_loader import ConfigLoader
 
 from mage.errors import UserError
 from run import CONF
+from runners import composition
 from runners.building import build_task
 from runners.cell import read_cell
 from runners.composition import compose_sweep
@@ -126,6 +128,22 @@ def test_a_sweep_over_choices_composes_what_single_runs_do() -> None:
         "dense_layers": ["1", "3"],
     }
     assert_composed_as_single_runs(swept)
+
+
+def test_only_what_hydra_refuses_is_composed_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    held = composition._held
+
+    def note(overrides: list[str], loader: ConfigLoader) -> list[str]:
+        asked.append(held(overrides, loader))
+        return asked[-1]
+
+    monkeypatch.setattr(composition, "_held", note)
+    compose_sweep(["method=mage,quest", "method.page_size=4", "task.lengths=[128]"], CONF, multirun=True)
+    assert asked == []
+    swept = compose_sweep(["task=longbench/lcc,longbench/qasper", "task.data=here"], CONF, multirun=True)
+    assert asked == [["task.data=here"]]
+    assert [config["task"]["data"] for config in swept] == ["here"] * 2
 
 
 def test_a_glob_reaches_into_the_folders_of_a_group() -> None:

@@ -38,6 +38,10 @@ def test_a_new_file_s_name_is_durable_with_its_folders(tmp_path: Path, monkeypat
     synced.clear()
     store.finish(record(store))
     assert [Path(path).name for path in synced] == ["record.json.tmp", store.folder.name]
+    synced.clear()
+    store.finish(record(store))
+    told = "a power cut must not leave the checksum of the record before alone"
+    assert [Path(path).name for path in synced] == ["checksums", "record.json.tmp", store.folder.name], told
 
 
 def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,13 +57,19 @@ def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypa
     assert not list(tmp_path.glob("record*"))
 
 
-def test_a_kill_between_any_two_steps_on_the_disk_damages_nothing(tmp_path: Path) -> None:
-    """Kills before the first call that changes a file, before the second, and so on, until none is left."""
+@pytest.mark.parametrize("failed", [False, True], ids=["new", "failed_before"])
+def test_a_kill_between_any_two_steps_on_the_disk_damages_nothing(failed: bool, tmp_path: Path) -> None:
+    """Kills before the first call that changes a file, before the second, and so on, until none is left.
+
+    A cell that failed before fails once more, before it looks at its examples, and is computed then.
+    """
     ids = [f"task-{index}" for index in range(3)]
     calls = ("write", "fsync", "replace", "ftruncate", "unlink")
     for step in range(1, 100):
         folder = tmp_path / str(step)
         folder.mkdir()
+        if failed:
+            fail_in(folder, "once")
 
         def write_a_cell(folder: Path = folder, step: int = step) -> int:
             left = step
@@ -76,6 +86,8 @@ def test_a_kill_between_any_two_steps_on_the_disk_damages_nothing(tmp_path: Path
 
             for name in calls:
                 setattr(os, name, counted(getattr(os, name)))
+            if failed:
+                fail_in(folder, "twice")
             store = Store(folder, RecallResult)
             store.resume(ids, 1)
             for name in ids:
@@ -97,3 +109,8 @@ def test_a_kill_between_any_two_steps_on_the_disk_damages_nothing(tmp_path: Path
             return
         assert child.exitcode == -signal.SIGKILL
     pytest.fail("a cell takes fewer steps")
+
+
+def fail_in(folder: Path, error: str) -> None:
+    store = Store(folder, RecallResult)
+    store.finish(record(store, "error").model_copy(update={"error": error}))

@@ -1,8 +1,9 @@
 """What goes wrong for real: full and read-only disks, memory that runs out, hangs, dead owners, damaged files.
 
 Elsewhere: cells that raise in test_sweep_failures.py; signals, kills and two processes in test_interruption.py; kills
-between two writes in test_durability.py; a tracker whose server refuses or hangs in the tests of the tracker; configs
-in test_refusals.py; checkpoints in test_damaged_checkpoints.py and test_models.py.
+between two writes in test_durability.py; single bytes in test_damaged_cells.py; a tracker whose server refuses or
+hangs in the tests of the tracker; configs in test_refusals.py; checkpoints in test_damaged_checkpoints.py and
+test_models.py.
 """
 
 from __future__ import annotations
@@ -57,24 +58,22 @@ def whole(run: Run, out: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     return outcome(out)
 
 
-@pytest.mark.parametrize("left", [0, 12 * 1024], ids=["full", "nearly_full"])
 def test_a_full_disk_fails_the_cell_with_that_message(
-    left: int, whole: dict[str, Any], run: Run, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    whole: dict[str, Any], run: Run, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With some room left, lines are written until one does not fit."""
+    """There is some room left: lines are written until one does not fit."""
     (dense,) = out.glob("*dense*")
     elsewhere = shutil.copytree(dense, tmp_path / dense.name)
 
     def work() -> None:
         mount(out.parent, megabytes=2)
         shutil.copytree(elsewhere, dense)
-        ballast = fill(out.parent, left)
+        ballast = fill(out.parent, 12 * 1024)
         assert run(*TWO) == 1
         assert "No space left on device" in capsys.readouterr().out
         assert outcome(out) == {dense.name: whole[dense.name]}, "no part of a record stands"
         assert store_command(["check", str(out)]) == 0, "no torn line"
-        stood = sum(path.read_bytes().count(b"\n") for path in out.glob("*mage*/examples.jsonl"))
-        assert (stood > 0) == (left > 0)
+        assert any(path.read_bytes() for path in out.glob("*mage*/examples.jsonl")), "what fitted stands"
         ballast.unlink()
         assert run(*TWO) == 0
         assert outcome(out) == whole
@@ -154,16 +153,8 @@ def test_memory_that_runs_out_fails_one_cell(
     assert failed.examples is not None and failed.examples.count == 1, "what was computed stays"
 
 
-def spin() -> None:
-    while True:
-        pass
-
-
-@pytest.mark.parametrize("hang", [lambda: time.sleep(3600), spin], ids=["waits", "spins"])
-def test_a_cell_that_hangs_is_ended_by_its_time_limit(
-    hang: Callable[[], object], run: Run, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    instead_of_mage(monkeypatch, hang)
+def test_a_cell_that_hangs_is_ended_by_its_time_limit(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    instead_of_mage(monkeypatch, lambda: time.sleep(3600))
     assert run("-m", "method=mage,quest", "runner.timeout_s=2") == 1
     found = records(out)
     assert {name: told.status for name, told in found.items()} == {
@@ -179,8 +170,6 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "record_empty": ("record.json", lambda content: b""),
     "record_score": ("record.json", lambda content: content.replace(b'"examples": 12.0', b'"examples": 13.0')),
     "line_cut": ("examples.jsonl", lambda content: content[: len(content) // 2]),
-    "lines_cut": ("examples.jsonl", lambda content: b"".join(content.splitlines(keepends=True)[:5])),
-    "line_changed": ("examples.jsonl", lambda content: content.replace(b'"exact":', b'"exact" :', 1)),
     "examples_zeros": ("examples.jsonl", lambda content: bytes(len(content))),
 }
 

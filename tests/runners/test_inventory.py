@@ -88,8 +88,8 @@ DAMAGES = {
     "identity": (edit("record.json", field(identity="x"), sums=False), "record.json: ", "field identity"),
     "other_cell": (edit("record.json", field(identity="f" * 16), sums=False), "00000001: ", "ffffffffffffffff"),
     "renamed": (rename, "ffffffff: ", "give it that name back"),
-    "lines_missing": (edit("examples.jsonl", lambda c: c.split(b"\n", 1)[0] + b"\n"), "examples.jsonl: ", "1 lines"),
-    "line_torn": (edit("examples.jsonl", lambda c: c[:-9]), "examples.jsonl: ", "2 lines"),
+    "lines_missing": (edit("examples.jsonl", lambda c: c.split(b"\n", 1)[0] + b"\n"), "examples.jsonl has ", "1 lines"),
+    "line_torn": (edit("examples.jsonl", lambda c: c[:-9]), "examples.jsonl has ", "2 lines"),
     "line_digit": (edit("examples.jsonl", lambda c: c.replace(b"64", b"65", 1)), "examples.jsonl: ", "line 1"),
     "line_digit_long_ago": (
         edit("examples.jsonl", lambda c: c.replace(b"64", b"65", 1), sums=False),
@@ -106,8 +106,8 @@ DAMAGES = {
         "examples.jsonl: ",
         "line 2: example t-0",
     ),
-    "examples_gone": (lambda cell: (cell / "examples.jsonl").unlink(), "examples.jsonl: ", "missing"),
-    "zeros": (edit("examples.jsonl", lambda c: b"\0" * len(c)), "examples.jsonl: ", "0 lines"),
+    "examples_gone": (lambda cell: (cell / "examples.jsonl").unlink(), "examples.jsonl ", "is missing"),
+    "zeros": (edit("examples.jsonl", lambda c: b"\0" * len(c)), "examples.jsonl: ", "line 1"),
 }
 
 
@@ -192,6 +192,15 @@ def test_why_tells_what_differs_from_the_nearest(tmp_path: Path, capsys: pytest.
         "  seed: 0, not 7",
         "1 cells more of this experiment differ at least as much.",
     ]
+
+
+def test_why_tells_all_commits_that_computed_a_cell(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cell = first(tree)
+    told = json.loads((cell / "record.json").read_bytes())["environment"]
+    commits = {"git_commit": "b" * 40, "earlier_commits": ["a" * 40]}
+    edit("record.json", field(environment={**told, **commits}), sums=False)(cell)
+    assert main(["why", str(cell)]) == 0
+    assert "computed by commit aaaaaaaa, bbbbbbbb" in capsys.readouterr().out
 
 
 def test_why_takes_a_part_of_a_name_that_no_other_cell_has(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:

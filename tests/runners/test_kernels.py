@@ -65,7 +65,7 @@ def test_a_wrong_kernel_is_told_and_fails_the_run(
         ("runner.contexts=[]", "runner.contexts=[] is out of range"),
         ("runner.batches=[0]", "runner.batches=[0] is out of range"),
         ("runner.runs=0", "runner.runs=0 is out of range"),
-        ("runner.kernels=[gathr]", "kernel=gathr is not known; did you mean gather?"),
+        ("runner.kernels=[gathr]", "runner.kernels=gathr is not known; did you mean gather?"),
         ("runner.contxts=[1]", "runner.contxts"),
         ("runner.kernels=[prefill] runner.batches=[2]", "times nothing: a prefill is timed on one row"),
         ("model.device=cuda:99", "model.device=cuda:99"),

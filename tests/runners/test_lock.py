@@ -9,6 +9,7 @@ import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,26 @@ def test_many_locks_are_held_at_once(tmp_path: Path) -> None:
         with pytest.raises(LockedError, match=str(os.getpid())), locked(tmp_path / "127"):
             pass
     assert not list(tmp_path.glob("*/*"))
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+def test_a_lock_that_its_owner_removes_as_it_is_looked_at_is_taken(
+    looks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, seen = os.stat, []
+
+    def removing(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if str(path).endswith(f"/{LOCK_NAME}"):
+            seen.append(path)
+            if len(seen) == looks:
+                os.unlink(path)
+        return look(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", removing)
+    with locked(tmp_path):
+        monkeypatch.undo()
+        assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == os.getpid()
+    assert seen
 
 
 @pytest.mark.parametrize(

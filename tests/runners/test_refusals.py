@@ -45,6 +45,9 @@ REFUSED = {
     "metod.page_size=2": "Did you mean method.page_size?",
     "method._target_=builtins.int": "method._target_=builtins.int: not a dataclass",
     "method._target_=..x": "method._target_=..x",
+    "method._target_=runners.tracking.tracker.NoTracker": "NoTracker: not a Method.",
+    "runner._target_=runners.tracking.wandb_tracker.WandbTracker": "WandbTracker: not a runner.",
+    "tracker._target_=runners.launchers.local.Local": "tracker._target_=runners.launchers.local.Local: not a Tracker.",
     "model.body={a: 1}": "model.body.a is not a field of the config.",
     "task.lengths=[1.5]": "task.lengths=[1.5] is not allowed. Allowed: an integer, or a list, each item an integer.",
     "model.adapter=3": "model.adapter=3 is not allowed. Allowed: a text, or null.",
@@ -187,6 +190,18 @@ def test_a_training_is_refused_before_it_starts(field: str, capfd: pytest.Captur
     assert command_line(["runner=train", "+experiment=train/tiny", f"runner.{field}"], CONF, main) == 2
     told = capfd.readouterr().err
     assert told.startswith(f"runner.{field} is out of range. Allowed:") and len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize("value", ["-1", "0", "nan", "inf"])
+@pytest.mark.parametrize("runner", ["evaluate", "train"])
+def test_a_tracker_waits_for_some_time(
+    value: str, runner: str, run: Callable[..., int], out: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    added = ["+experiment=train/tiny"] if runner == "train" else []
+    assert run(f"runner={runner}", *added, "tracker=wandb", f"tracker.timeout_s={value}") == 2
+    told = capfd.readouterr().err
+    assert told == f"tracker.timeout_s={value} is out of range. Allowed: seconds above 0, up to 1e+08.\n"
+    assert not out.parent.exists()
 
 
 def test_dense_layers_are_no_matter_to_dense(run: Callable[..., int]) -> None:

@@ -1,4 +1,4 @@
-"""What stands on the disk after a cut, a full disk or a hand that slipped, and what a resume makes of it."""
+"""What stands on the disk after a cut, a full disk or another writer, and what a resume makes of it."""
 
 from __future__ import annotations
 
@@ -73,96 +73,24 @@ def test_a_torn_last_line_is_cut(cut: int, store: Store, tmp_path: Path) -> None
     assert file.read_bytes() == whole
 
 
-@pytest.mark.parametrize(
-    "line", [b"{}\n", b"not json\n", b"\x00\x00\x00\n", rows(4, 5)[0].model_dump_json().encode() + b"\n"]
-)
-def test_a_line_that_does_not_belong_is_kept_aside_with_what_follows(line: bytes, store: Store, tmp_path: Path) -> None:
-    store.append(rows(0, 2))
+def test_what_another_commit_computed_is_told(tmp_path: Path) -> None:
+    first, second, third = (Store(tmp_path, RecallResult, letter * 40) for letter in "abc")
+    told: list[str] = []
+    for start, store in enumerate([first, second]):
+        store.resume(IDS, 1, told.append)
+        store.append(rows(2 * start, 2 * start + 2))
+    assert len(told) == 1 and "2 of 6 examples stand, computed by commit aaaaaaaa; this is bbbbbbbb" in told[0]
+    assert (first.earlier_commits, second.earlier_commits) == (["b" * 40], ["a" * 40])
+    third.resume(IDS, 1, told.append)
+    assert len(told) == 2 and "4 of 6 examples stand, computed by commit aaaaaaaa, bbbbbbbb; this is cccc" in told[1]
+    third.append(rows(4, 6))
+    assert third.earlier_commits == ["a" * 40, "b" * 40]
+
     file = tmp_path / "examples.jsonl"
-    whole = file.read_bytes()
-    rest = line + rows(2, 3)[0].model_dump_json().encode() + b"\n"
-    for number in (1, 2):
-        file.write_bytes(whole + rest)
-        told: list[str] = []
-        assert store.resume(IDS, 1, told.append) == rows(0, 2)
-        assert file.read_bytes() == whole
-        assert (tmp_path / f"examples.jsonl.damaged-{number}").read_bytes() == rest, "nothing computed is overwritten"
-        assert len(told) == 1 and "line 3" in told[0] and f"damaged-{number}" in told[0]
-
-
-def test_a_changed_digit_is_noticed(store: Store, tmp_path: Path) -> None:
-    store.append(rows(0, 2))
-    store.append(rows(2, 4))
-    file = tmp_path / "examples.jsonl"
-    change(file, rows(2, 3)[0].model_dump_json().encode().replace(b"64", b"65"), at=2)
-    told: list[str] = []
-    assert store.resume(IDS, 1, told.append) == rows(0, 2)
-    assert len(told) == 1 and "line 3 is not what was written" in told[0]
-    store.append(rows(2, 6))
-    assert store.resume(IDS, 1, told.append) == rows(0, 6)
-    assert len(told) == 1, "what was computed anew is whole"
-
-
-def test_lines_without_checksums_are_as_good_as_their_schema(store: Store, tmp_path: Path) -> None:
-    store.append(rows(0, 3))
-    (tmp_path / "checksums").unlink()
-    assert store.resume(IDS, 1) == rows(0, 3)
-
-
-def change(file: Path, line: bytes, at: int) -> None:
-    lines = file.read_bytes().splitlines()
-    lines[at] = line
-    file.write_bytes(b"".join(line + b"\n" for line in lines))
-
-
-@pytest.mark.parametrize("status", ["done", "error"])
-@pytest.mark.parametrize("sums", [True, False], ids=["checksums", "none"])
-def test_examples_that_a_record_does_not_describe_are_told(
-    status: str, sums: bool, store: Store, tmp_path: Path
-) -> None:
-    store.append(rows(0, 6))
-    store.finish(record(store, status))
-    if not sums:
-        (tmp_path / "checksums").unlink()
-    file = tmp_path / "examples.jsonl"
-    whole = file.read_bytes().splitlines(keepends=True)
-    file.write_bytes(b"".join(whole[:4]))
-    told: list[str] = []
-    kept = store.resume(IDS, 1, told.append)
-    assert kept == rows(0, 4 if sums else 0), "what nothing vouches for is computed anew"
-    assert len(told) == 1 and "computed anew" in told[0]
-    assert (tmp_path / "record.json.damaged-1").exists() == (status == "done")
-    assert (tmp_path / "examples.jsonl.damaged-1").exists() != sums
-
-
-@pytest.mark.parametrize("damage", ["cut", "digit", "empty"])
-def test_a_damaged_record_is_told_and_made_anew_from_its_examples(damage: str, store: Store, tmp_path: Path) -> None:
-    store.append(rows(0, 6))
-    store.finish(record(store))
-    file = tmp_path / "record.json"
-    whole = file.read_bytes()
-    damaged = {"cut": whole[: len(whole) // 2], "digit": whole.replace(b'"seed": 0', b'"seed": 1'), "empty": b""}[
-        damage
-    ]
-    file.write_bytes(damaged)
-    assert damaged != whole and store.finished("0" * 16) is None
-    told: list[str] = []
-    assert store.resume(IDS, 1, told.append) == rows(0, 6)
-    assert len(told) == 1 and "record.json" in told[0] and "record.json.damaged-1" in told[0]
-    assert (tmp_path / "record.json.damaged-1").read_bytes() == damaged
-    store.finish(record(store))
-    assert store.finished("0" * 16) is not None
-
-
-def test_another_cell_in_the_folder_is_kept_aside(store: Store, tmp_path: Path) -> None:
-    store.append(rows(0, 6))
-    store.finish(record(store))
-    told: list[str] = []
-    renamed = Store(tmp_path, RecallResult)
-    assert renamed.finished("1" * 16) is None
-    assert renamed.resume(IDS, 1, told.append) == []
-    assert len(told) == 1 and "0000000000000000" in told[0]
-    assert (tmp_path / "record.json.damaged-1").exists() and (tmp_path / "examples.jsonl.damaged-1").exists()
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:1]))
+    told.clear()
+    assert first.resume(IDS, 1, told.append) == rows(0, 1) and told == []
+    assert first.earlier_commits == [], "of lines that are gone nothing is told"
 
 
 def test_another_process_in_the_same_file_is_noticed(store: Store, tmp_path: Path) -> None:

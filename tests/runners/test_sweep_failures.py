@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,11 +14,13 @@ from pydantic import BaseModel
 
 import runners.environment
 import runners.sweeping.sweep
+import runners.sweeping.work
 import runners.sweeping.workbench
 from mage.errors import UserError
 from runners.evaluate import Evaluate
-from runners.store.store import Store
-from tests.runners.conftest import outcome, records, write_tiny_checkpoint
+from runners.sweeping.ending import failure
+from runners.sweeping.limits import CellTimeoutError
+from tests.runners.conftest import records, write_tiny_checkpoint
 
 Run = Callable[..., int]
 
@@ -41,39 +41,44 @@ def fail_on(monkeypatch: pytest.MonkeyPatch, method: str, error: Exception, afte
     monkeypatch.setattr(Evaluate, "compute", failing)
 
 
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
-        (MemoryError("no memory"), "out_of_memory"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), "out_of_memory"),
-        (ZeroDivisionError("division by zero"), "error"),
-        (UserError("max_new_tokens=0 is out of range."), "invalid_config"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
-)
 def test_a_cell_that_fails_is_typed_and_the_sweep_goes_on(
-    error: Exception,
-    status: str,
-    run: Run,
-    out: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run: Run, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fail_on(monkeypatch, "mage", error, after=2)
+    fail_on(monkeypatch, "mage", MemoryError("no memory"), after=2)
     assert run("-m", "method=mage,quest") == 1
     found = records(out)
     failed = found.pop("mage-16")
-    assert failed.status == status and failed.metrics == {}
-    assert failed.error is not None and str(error) in failed.error
-    assert ("Traceback" in failed.error) == (status == "error")
+    assert failed.status == "out_of_memory" and failed.metrics == {}
+    assert failed.error == "MemoryError: no memory"
     assert failed.examples is not None and failed.examples.count == 2
     assert {record.status for record in found.values()} == {"done"}
-    assert f"failed: {failed.name}: {status}" in capsys.readouterr().out
+    assert f"failed: {failed.name}: out_of_memory" in capsys.readouterr().out
 
     monkeypatch.undo()
     assert run("-m", "method=mage,quest") == 0
     assert records(out)["mage-16"].metrics["examples"] == 4
+
+
+@pytest.mark.parametrize(
+    ("problem", "status"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (MemoryError("no memory"), "out_of_memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), "out_of_memory"),
+        (RuntimeError("CUDA error: out of memory"), "out_of_memory"),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "error"),
+        (AssertionError("Torch not compiled with CUDA enabled"), "error"),
+        (ZeroDivisionError("division by zero"), "error"),
+        (UserError("max_new_tokens=0 is out of range."), "invalid_config"),
+        (CellTimeoutError("the cell took longer than runner.timeout_s=9"), "timeout"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_what_stops_a_cell_is_typed(problem: Exception, status: str) -> None:
+    ending = failure(problem)
+    assert ending.status == status and ending.metrics == {}
+    assert ending.error is not None and str(problem) in ending.error
+    assert (type(problem).__name__ in ending.error) == (status in ("error", "out_of_memory"))
 
 
 def test_a_misshapen_checkpoint_refuses_the_sweep(
@@ -85,43 +90,32 @@ def test_a_misshapen_checkpoint_refuses_the_sweep(
     assert "has shape" in capsys.readouterr().err and not out.exists()
 
 
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
-        (RuntimeError("CUDA error: out of memory"), "out_of_memory"),
-        (AssertionError("Torch not compiled with CUDA enabled"), "error"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
-)
-def test_trouble_while_loading_is_typed(
-    error: Exception, status: str, run: Run, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trouble_while_loading_fails_one_cell(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load, loads = runners.sweeping.workbench.load_model, []
 
     def fail_once(*arguments: Any, **options: Any) -> Any:
         loads.append(arguments)
         if len(loads) == 1:
-            raise error
+            raise AssertionError("Torch not compiled with CUDA enabled")
         return load(*arguments, **options)
 
     monkeypatch.setattr(runners.sweeping.workbench, "load_model", fail_once)
     assert run("-m", "method=dense,mage") == 1
-    assert {name: record.status for name, record in records(out).items()} == {"dense-all": status, "mage-16": "done"}
+    assert {name: record.status for name, record in records(out).items()} == {"dense-all": "error", "mage-16": "done"}
 
 
 def test_on_error_stop_ends_the_sweep_and_keeps_what_is_computed(
     run: Run, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fail_on(monkeypatch, "mage", ZeroDivisionError(), after=2)
-    assert run("-m", "method=mage,quest", "runner.on_error=stop") == 1
+    assert run("method=mage", "runner.on_error=stop") == 1
     assert {name: record.status for name, record in records(out).items()} == {"mage-16": "error"}
-    assert "2 unfinished" in capsys.readouterr().out
+    assert "1 unfinished" in capsys.readouterr().out
     stood = {path: path.read_bytes() for path in out.glob("*/examples.jsonl")}
-    assert len(stood) == 3 and not list(out.glob("*/lock"))
+    assert len(stood) == 2 and not list(out.glob("*/lock"))
     monkeypatch.undo()
-    assert run("-m", "method=mage,quest") == 0
-    assert {record.status for record in records(out).values()} == {"done"} and len(records(out)) == 3
+    assert run("method=mage") == 0
+    assert {record.status for record in records(out).values()} == {"done"} and len(records(out)) == 2
     assert all(path.read_bytes().startswith(lines) for path, lines in stood.items()), "lines that stood are kept"
 
 
@@ -172,17 +166,17 @@ def test_cut_prompts_are_told(run: Run, out: Path, tmp_path: Path, capsys: pytes
     assert "truncated: prompts that were cut" in printed and "task.max_prompt_tokens" in printed and "4.000" in printed
 
 
-def test_a_full_disk_fails_the_cell_and_spares_the_others(
+def test_examples_of_another_commit_are_told(
     run: Run, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("method=dense") == 0
-    before = outcome(out)
-    for name in ("append", "finish"):
-
-        def full(self: Store, content: object) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
-
-        monkeypatch.setattr(Store, name, full)
-    assert run("-m", "method=dense,mage") == 1
-    assert "No space left on device" in capsys.readouterr().out
-    assert outcome(out) == before
+    for letter in "ab":
+        with monkeypatch.context() as patch:
+            for module in (runners.environment, runners.sweeping.sweep, runners.sweeping.work):
+                patch.setattr(module, "git_state", lambda letter=letter: (letter * 40, False))
+            if letter == "a":
+                fail_on(patch, "dense", ZeroDivisionError(), after=2)
+            assert run("method=dense") == (letter == "a")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "2 of 4 examples stand, computed by commit aaaaaaaa; this is bbbbbbbb" in printed
+    (record,) = records(out).values()
+    assert (record.environment.git_commit, record.environment.earlier_commits) == ("b" * 40, ["a" * 40])

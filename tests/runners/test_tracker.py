@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mage.generation.engine import Engine
+from mage.mage import Mage
 from runners.cell import Cell
 from runners.record import CellRecord
 from runners.sweeping.outcome import Outcome
 from runners.tracking.tracker import SweepRun, Tracker
+from runners.tracking.tracker_file import TRACKER_NAME, is_shown, remember, run_id
+from runners.tracking.wandb_artifact import FILES
+from runners.tracking.wandb_link import WandbLink, outage
 from runners.tracking.wandb_tracker import WandbTracker
 from tests.runners.conftest import records
 from tests.runners.processes import fork
-from tests.runners.tracked_cells import finished_cells, wait_for
+from tests.runners.tracked_cells import failed, finished_cells, show, wait_for
 from tests.runners.wandb_file import OfflineRun, read, seal
 
 Run = Callable[..., int]
@@ -48,61 +53,58 @@ def fail(*arguments: object, **options: object) -> None:
     raise ZeroDivisionError("a slip")
 
 
-def test_one_offline_run_a_cell_with_config_metrics_and_record(run: Run, out: Path) -> None:
-    assert run("-m", "method=mage,dense", "tracker=wandb") == 0
-    runs = offline_runs(out.parent)
+def test_a_sweep_is_a_run_a_cell_and_one_with_a_table(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("method=dense", "tracker=none") == 0  # as if its process had been killed before it told W&B
+    monkeypatch.setattr(Mage, "plan_step", fail)
+    assert run("-m", "method=mage,quest", "tracker=wandb") == 1
     found = {record.name: record for record in records(out).values()}
+    assert [record.status for record in records(out).values()] == ["done", "error", "done"]
+    runs = offline_runs(out.parent)
     assert runs.keys() == found.keys()
+    assert len(attempts(out.parent)) == 4, "each cell is shown once"
     for name, record in found.items():
-        tracked = runs[name]
-        assert (tracked.group, tracked.project, tracked.exit_code) == (out.name, "mage", 0)
-        assert tracked.config["identity"] == record.identity
-        assert tracked.config["method"] == record.config["method"]
-        assert tracked.config["labels"]["budget"] == record.labels.budget
-        assert tracked.config["environment"] == record.environment.model_dump()
-        assert tracked.summary["status"] == "done"
-        assert tracked.summary["finished"] == record.environment.finished
-        assert {name: tracked.summary[name] for name in record.metrics} == pytest.approx(record.metrics)
-        files = {path.name: path.stat().st_size for path in (out / name).glob("*.json*") if path.name != "tracker.json"}
-        assert tracked.artifacts == {f"cell-{record.identity}": ("cell-record", files)}
-    assert len(attempts(out.parent)) == 3, "a run a cell, and one for the sweep"
+        _assert_shown(runs[name], record, out / name)
+    _assert_summed_up(sweeps(out.parent), records(out))
 
 
-def test_the_run_of_a_sweep_holds_a_table_of_all_cells(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("method=dense", "tracker=none") == 0
-    monkeypatch.setattr(Engine, "generate", fail)
-    assert run("-m", "method=mage,dense", "tracker=wandb") == 1
-    (tracked,) = sweeps(out.parent)
-    assert (tracked.group, tracked.exit_code) == (out.name, 1)
-    counts = {"status": "failed", "cells": 2, "skipped": 1, "failed": 1, "cells_done": 1, "cells_error": 1}
+def _assert_shown(tracked: OfflineRun, record: CellRecord, folder: Path) -> None:
+    """A run has the config, the metrics and the record of its cell."""
+    assert (tracked.group, tracked.project) == (folder.parent.name, "mage")
+    assert tracked.exit_code == (0 if record.status == "done" else 1)
+    assert tracked.config["identity"] == record.identity
+    assert tracked.config["method"] == record.config["method"]
+    assert tracked.config["labels"]["budget"] == record.labels.budget
+    assert tracked.config["environment"] == record.environment.model_dump()
+    assert tracked.summary["status"] == record.status and tracked.summary["error"] == (record.error or "")
+    assert tracked.summary["finished"] == record.environment.finished
+    assert {name: tracked.summary[name] for name in record.metrics} == pytest.approx(record.metrics)
+    files = {name: (folder / name).stat().st_size for name in FILES if (folder / name).exists()}
+    assert tracked.artifacts == {f"cell-{record.identity}": ("cell-record", files)}
+
+
+def _assert_summed_up(found: list[OfflineRun], cells: dict[str, CellRecord]) -> None:
+    """The run of the sweep has a table of all cells: one that was finished, one that failed, one that did not."""
+    (tracked,) = found
+    assert tracked.exit_code == 1
+    counts = {"status": "failed", "cells": 3, "skipped": 1, "failed": 1, "cells_done": 2, "cells_error": 1}
     assert {name: tracked.summary[name] for name in counts} == counts
-    assert tracked.history[0].items() >= {"done": 0, "skipped": 1, "failed": 0, "cells": 2}.items()
+    assert tracked.history[0].items() >= {"done": 0, "skipped": 1, "failed": 0, "cells": 3}.items()
     rows = {row["method"]: row for row in tracked.table("cells")}
     assert rows["mage"]["status"] == "error" and "a slip" in rows["mage"]["error"]
-    done = records(out)["dense-all"]
-    assert rows["dense"]["score"] == done.metrics["score"] and rows["dense"]["cell"] == done.name
+    for method, done in (("dense", cells["dense-all"]), ("quest", cells["quest-16"])):
+        assert (rows[method]["score"], rows[method]["cell"]) == (done.metrics["score"], done.name)
 
 
-def test_a_failed_cell_that_is_tried_again_continues_its_run(
-    run: Run, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(Engine, "generate", fail)
-        assert run("method=dense", "tracker=wandb") == 1
-    (tracked,) = offline_runs(out.parent).values()
-    assert tracked.exit_code == 1
-    assert tracked.summary["status"] == "error" and "a slip" in tracked.summary["error"]
-    assert run("method=dense", "tracker=wandb") == 0
-    first, second = [tried for tried in attempts(out.parent) if tried.job != "sweep"]
+def test_a_failed_cell_that_is_tried_again_continues_its_run(tmp_path: Path) -> None:
+    said: list[str] = []
+    (done,) = finished_cells(tmp_path / "exp", 1)
+    show(WandbTracker(dir=str(tmp_path)), [failed(done)], said.append)
+    show(WandbTracker(dir=str(tmp_path)), [done], said.append)
+    first, second = [tried for tried in attempts(tmp_path) if tried.job != "sweep"]
     assert first.id == second.id
+    assert (first.exit_code, first.summary["status"], first.summary["error"]) == (1, "error", "a slip")
     assert (second.exit_code, second.summary["status"], second.summary["error"]) == (0, "done", "")
-
-
-def test_cells_that_nobody_showed_are_shown_by_the_next_sweep(run: Run, out: Path) -> None:
-    assert run("method=dense", "tracker=none") == 0  # as if its process had been killed before it told W&B
-    assert run("-m", "method=dense,quest", "tracker=wandb") == 0
-    assert offline_runs(out.parent).keys() == {record.name for record in records(out).values()}
-    assert len(attempts(out.parent)) == 3, "what was shown is not shown again"
+    assert [tracked.exit_code for tracked in sweeps(tmp_path)] == [1, 0] and said == []
 
 
 def test_processes_on_one_sweep_show_each_cell_once(run: Run, out: Path) -> None:
@@ -112,7 +114,7 @@ def test_processes_on_one_sweep_show_each_cell_once(run: Run, out: Path) -> None
     assert [worker.exitcode for worker in workers] == [0, 0]
     shown = [tracked for tracked in attempts(out.parent) if tracked.job != "sweep"]
     assert {tracked.name for tracked in shown} == {record.name for record in records(out).values()}
-    assert len({tracked.id for tracked in shown}) == 3, "one run a cell, whoever tells of it"
+    assert len(shown) == 3, "one run a cell, whoever tells of it"
 
 
 def test_what_a_killed_process_has_computed_is_shown(tmp_path: Path) -> None:
@@ -130,6 +132,38 @@ def test_what_a_killed_process_has_computed_is_shown(tmp_path: Path) -> None:
     fork(be_killed).join()
     wait_for(lambda: [tracked.exit_code for tracked in sweeps(tmp_path)] == [130])
     assert offline_runs(tmp_path).keys() == {outcome.cell.name for outcome in outcomes}
+
+
+def test_a_reporter_that_dies_with_jobs_unread_is_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reporter = tmp_path / "reporter"
+    reporter.write_text("#!/bin/sh\nread first_line\n")
+    reporter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(reporter))
+    said: list[str] = []
+    how = {"mode": "online", "project": "mage", "entity": None, "dir": str(tmp_path), "timeout_s": 1}
+    link = WandbLink(how, said.append)
+    link.give("progress", counts={})
+    with pytest.raises(ConnectionError, match="the process that reports to W&B is gone"):
+        link.end()  # the one that took over offline died, too
+    assert said == [outage("the process that reports to W&B is gone", str(tmp_path))]
+
+
+def test_what_was_shown_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    (outcome,) = finished_cells(tmp_path / "exp", 1)
+    folder, done, tried = outcome.cell.folder, _plain(outcome), _plain(failed(outcome))
+    assert run_id(folder, done) == run_id(folder, done), "whoever shows a record at the same time"
+    assert not is_shown(folder, tried)
+    remember(folder, "of-the-failure", tried)
+    assert synced == [str(folder / f"{TRACKER_NAME}.tmp"), str(folder)]
+    assert is_shown(folder, tried) and not is_shown(folder, done)
+    assert run_id(folder, done) == "of-the-failure"
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    assert outcome.record is not None
+    return outcome.record.model_dump(mode="json")
 
 
 class BrokenSweep(SweepRun):

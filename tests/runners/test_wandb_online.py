@@ -10,9 +10,10 @@ import pytest
 import wandb
 
 from runners.tracking.tracker import Guarded
+from runners.tracking.wandb_runs import knock, log_in
 from runners.tracking.wandb_tracker import WandbTracker
 from tests.runners.test_tracker import offline_runs, sweeps
-from tests.runners.tracked_cells import finished_cells, show, wait_for
+from tests.runners.tracked_cells import failed, finished_cells, show, wait_for
 from tests.runners.wandb_file import seal
 from tests.runners.wandb_server import KEY, serving, summary
 
@@ -22,6 +23,7 @@ OUTAGE = "Runs go on offline"
 @pytest.fixture(autouse=True)
 def sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seal(tmp_path, monkeypatch)
+    wandb.teardown()  # what an earlier test has told it
 
 
 @pytest.fixture
@@ -54,12 +56,10 @@ def test_cells_and_sweep_arrive_and_a_cell_tried_again_continues_its_run(
         assert [summary(run)["status"] for run in [*cells.values(), sweep]] == ["done"] * 3
         kept = [artifact for artifact in server.artifacts if artifact["type"] == "cell-record"]
         assert [artifact["state"] for artifact in kept] == ["COMMITTED"] * 2
-        again, record = outcomes[0].cell, outcomes[0].record
+        again, record = outcomes[0].cell, failed(outcomes[0]).record
         assert record is not None
         tracker = Guarded(online(tmp_path))
-        tracker.report(
-            again, record.model_copy(update={"status": "error", "error": "a slip", "metrics": {}}), said.append
-        )
+        tracker.report(again, record, said.append)
         tracker.flush()
         assert len(server.runs) == 3
         assert cells[again.name]["exits"] == [0, 1]
@@ -67,22 +67,19 @@ def test_cells_and_sweep_arrive_and_a_cell_tried_again_continues_its_run(
     assert said == [] and not list(tmp_path.glob("wandb/offline-run-*"))
 
 
-def test_a_server_that_refuses(tmp_path: Path, address: Callable[[str], None]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address(f"http://127.0.0.1:{free.getsockname()[1]}")
-    said: list[str] = []
-    outcomes = finished_cells(tmp_path / "exp", 2)
-    show(online(tmp_path), outcomes, said.append)
-    _all_offline_and_said_once(tmp_path, len(outcomes), said, "refused")
+def test_a_server_that_refuses_or_says_nothing(address: Callable[[str], None]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ConnectionError, match=f"{url} does not answer: timed out"):
+            knock(url, 0.05)
+    address(url)
+    with pytest.raises(ConnectionError, match=rf"{url} does not answer: .*refused"):
+        log_in(30)
 
 
-def test_a_server_that_accepts_and_says_nothing(tmp_path: Path, address: Callable[[str], None]) -> None:
-    said: list[str] = []
-    outcomes = finished_cells(tmp_path / "exp", 2)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address(f"http://127.0.0.1:{silent.getsockname()[1]}")
-        show(online(tmp_path, timeout_s=1), outcomes, said.append)
-    _all_offline_and_said_once(tmp_path, len(outcomes), said, "timed out")
+def test_without_credentials() -> None:
+    with pytest.raises(wandb.errors.UsageError, match="no credentials; `wandb login` stores them"):
+        log_in(30)
 
 
 def test_a_server_that_dies_between_two_cells(tmp_path: Path, address: Callable[[str], None]) -> None:
@@ -112,17 +109,9 @@ def test_a_server_that_takes_no_uploads(tmp_path: Path, address: Callable[[str],
     _all_offline_and_said_once(tmp_path, len(outcomes), said, "Timed out finishing run")
 
 
-def test_without_credentials(tmp_path: Path) -> None:
-    said: list[str] = []
-    outcomes = finished_cells(tmp_path / "exp", 1)
-    show(online(tmp_path), outcomes, said.append)
-    _all_offline_and_said_once(tmp_path, len(outcomes), said, "wandb login")
-
-
 def test_a_training_goes_on_offline(tmp_path: Path, address: Callable[[str], None]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address(f"http://127.0.0.1:{free.getsockname()[1]}")
-    wandb.teardown()  # what an earlier test has told it
     said: list[str] = []
     curves = Guarded(online(tmp_path)).follow({"name": "exp", "runner": {"name": "train"}}, "tiny", said.append)
     curves.log(1, {"loss": 2.0})

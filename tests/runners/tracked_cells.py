@@ -25,6 +25,13 @@ def finished_cells(experiment: Path, count: int) -> list[Outcome]:
     return outcomes
 
 
+def failed(outcome: Outcome) -> Outcome:
+    """The same cell, had it failed."""
+    assert outcome.record is not None
+    changes = {"status": "error", "error": "a slip", "metrics": {}}
+    return Outcome(outcome.cell, outcome.record.model_copy(update=changes), computed=True)
+
+
 def show(
     tracker: Tracker,
     outcomes: Sequence[Outcome],
