@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,16 @@ def run_configs(configs: Sequence[Mapping[str, Any]]) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted. The same command continues where this run ended.", file=sys.stderr)
+        _say_how_to_go_on("Interrupted")
         return 130
     except Terminated:
-        print("Terminated. The same command continues where this run ended.", file=sys.stderr)
+        _say_how_to_go_on("Terminated")
         return 143
+
+
+def _say_how_to_go_on(what: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        print(f"{what}. The same command continues where this run ended.", file=sys.stderr)
 
 
 def _check_lightly(config: Mapping[str, Any]) -> Any:

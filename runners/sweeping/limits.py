@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 AT_ONCE_S = 1e-6  # zero would stop the timer
 
 
@@ -16,7 +17,7 @@ class CellTimeoutError(Exception):
 
 
 class Terminated(BaseException):
-    """The process was asked to end by SIGTERM."""
+    """The process was asked to end by SIGTERM, or its terminal was closed."""
 
 
 @contextmanager
@@ -61,7 +62,10 @@ _limits: list[float] = []  # seconds, of the blocks at hand
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raise `Terminated` in the block on SIGTERM, so that locks are released and tracked runs are ended."""
+    """Raise `Terminated` in the block on SIGTERM and SIGHUP, so that locks are released and tracked runs are ended.
+
+    Where SIGHUP is ignored, as under nohup, it stays so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -69,8 +73,10 @@ def terminable() -> Iterator[None]:
     def terminate(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    caught = [number for number in ENDINGS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, terminate) for number in caught}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

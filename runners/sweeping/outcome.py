@@ -81,7 +81,7 @@ def counted(outcomes: Sequence[Outcome]) -> str:
     computed = sum(outcome.computed and outcome.is_done for outcome in outcomes)
     elsewhere = sum(outcome.is_done and bool(outcome.note) for outcome in outcomes)
     before = kinds.pop("done", 0) - computed - elsewhere
-    told = [f"{computed} cells computed", f"{before} were finished before"]
+    told = [f"{computed} {'cell' if computed == 1 else 'cells'} computed", f"{before} were finished before"]
     if elsewhere:
         told.append(f"{elsewhere} computed {ELSEWHERE} meanwhile")
     unfinished = kinds.pop(UNFINISHED, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from runners.environment import git_state
 from runners.launchers.launcher import Launcher
 from runners.settings import read_settings
 from runners.store.store import Store
+from runners.sweeping.console import SweepConsole
 from runners.sweeping.limits import terminable
 from runners.sweeping.outcome import Outcome, exit_status, show
 from runners.sweeping.plan import SweepPlan, plan_sweep
@@ -24,7 +26,6 @@ from runners.sweeping.progress import SweepProgress
 from runners.tracking.tracker import Guarded, SweepRun, Tracker
 
 OF_A_SWEEP = ("output_dir", "tracker", "launcher", "plan")  # fields that all configs have in common
-FILE_WIDTH = 120  # columns of output that goes to a file
 
 
 def run_sweep(configs: Sequence[Mapping[str, Any]]) -> int:
@@ -38,15 +39,17 @@ def run_sweep(configs: Sequence[Mapping[str, Any]]) -> int:
             raise UserError(f"{field}: the configs of a sweep differ in it. Allowed: one {field} for all.")
     tracker, launcher = build("tracker", first.tracker, Tracker), build("launcher", first.launcher, Launcher)
     plan = plan_sweep(configs, here=not launcher.elsewhere)
-    console = Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
+    launcher.check(plan.cells)
     finished = _finished(plan.cells)
+    if len(finished) < len(plan.cells):
+        check_writable(Path(first.output_dir))
+    console = SweepConsole()
     _announce(plan, console)
     if first.plan:
         from runners.sweeping.estimate import show_plan
 
         show_plan(console, plan.cells, [outcome.cell for outcome in finished.values()])
         return 0
-    launcher.check(plan.cells)
     with terminable():
         outcomes = Sweep(plan.cells, finished, launcher, Guarded(tracker), console).run()
     if exit_status(outcomes) and not launcher.waits:
@@ -65,6 +68,15 @@ def _finished(cells: Sequence[Cell]) -> dict[Path, Outcome]:
     return found
 
 
+def check_writable(folder: Path) -> None:
+    """Raise `UserError` where nothing can be written into `folder`, or into the nearest one above it that is there."""
+    nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(
+            f"output_dir={folder}: nothing can be written into {nearest}. Allowed: a folder that can be made."
+        )
+
+
 def _announce(plan: SweepPlan, console: Console) -> None:
     if plan.repeated:
         console.print(_repetition(plan))
@@ -75,7 +87,8 @@ def _announce(plan: SweepPlan, console: Console) -> None:
 def _repetition(plan: SweepPlan) -> str:
     """Say that cells were named again: no slip where a method without a budget stands in a sweep over budgets."""
     if any(cell.budget is not None for cell in plan.repeated):
-        return f"{len(plan.repeated)} of the configs name a cell again: each cell is computed once."
+        same = "or differ in nothing that changes a result"
+        return f"{len(plan.repeated)} of the configs name a cell again, {same}: each cell is computed once."
     methods = {cell.labels.method for cell in plan.repeated}
     once = sum(cell.labels.method in methods for cell in plan.cells)
     cells = f"{once} {'cell is' if once == 1 else 'cells are'}"
@@ -122,7 +135,10 @@ class Sweep:
 
     def _all(self) -> list[Outcome]:
         """Return all outcomes; what no launcher told of has not ended."""
-        return [self._outcomes.get(cell.folder) or Outcome(cell, None, computed=False) for cell in self._cells]
+        left = "the sweep ended before it"
+        return [
+            self._outcomes.get(cell.folder) or Outcome(cell, None, computed=False, note=left) for cell in self._cells
+        ]
 
     def _say_whose_code(self, say: Callable[[str], None]) -> None:
         """The code is no part of an identity: tell of finished cells that another commit computed."""

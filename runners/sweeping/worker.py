@@ -10,12 +10,13 @@ from runners.cell import Cell
 from runners.store.lock import LockedError, locked
 from runners.sweeping.grouping import groups_of
 from runners.sweeping.outcome import Outcome
-from runners.sweeping.progress import SweepProgress
+from runners.sweeping.progress import TOLD_EVERY_S, SweepProgress
 from runners.sweeping.stamp import stamp_of
 from runners.sweeping.work import Work
 from runners.sweeping.workbench import Workbench
 from runners.tracking.tracker import Tracker
 
+HINT = "launcher=processes shares a sweep out"
 POLL_S = 0.2  # how often to look whether another process has finished a cell
 
 
@@ -42,6 +43,7 @@ class Worker:
         """Compute what is missing, until each cell has ended, here or elsewhere."""
         waiting = deque((group, 0) for group in groups_of(self._cells))
         blocked = 0
+        told: float | None = None
         try:
             while waiting:
                 group, looks = waiting.popleft()
@@ -50,12 +52,14 @@ class Worker:
                 if not held:
                     continue
                 waiting.append((held, looks + 1 if blocked else 0))
-                if blocked == len(waiting):
+                if blocked < len(waiting):
+                    continue
+                if told is None or time.monotonic() - told > TOLD_EVERY_S:
+                    told = time.monotonic()
                     count = sum(len(group) for group, _ in waiting)
-                    shared = "launcher=processes shares a sweep out"
-                    self._progress.say(f"waiting for {count} cells of another run: {lock}; {shared}")
-                if blocked >= len(waiting):
-                    time.sleep(POLL_S)
+                    cells = f"{count} {'cell' if count == 1 else 'cells'}"
+                    self._progress.say(f"waiting for {cells} of another run: {lock}; {HINT}")
+                time.sleep(POLL_S)
         except StoppedError:
             self._progress.say("runner.on_error=stop: the sweep ends here")
         self._tracker.flush()

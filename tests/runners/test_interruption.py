@@ -54,7 +54,7 @@ def test_a_kill_costs_one_example(run: Run, out: Path, monkeypatch: pytest.Monke
     assert sorted(counts.values()) == [1] * 7 + [2]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_in_order_and_the_same_command_continues(
     number: signal.Signals, status: int, run: Run, out: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

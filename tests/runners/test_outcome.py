@@ -58,7 +58,7 @@ def test_cells_are_counted_by_what_became_of_them(cells: list[Cell]) -> None:
         Outcome(others[2], record(others[2], "timeout", "x"), computed=True),
         Outcome(others[3], None, computed=False),
     ]
-    told = "1 cells computed, 1 were finished before, 2 failed (out_of_memory: 1, timeout: 1), 1 unfinished."
+    told = "1 cell computed, 1 were finished before, 2 failed (out_of_memory: 1, timeout: 1), 1 unfinished."
     assert counted(outcomes) == told
     assert exit_status(outcomes) == 1
     assert exit_status(outcomes[:2]) == 0

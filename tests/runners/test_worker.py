@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -27,7 +29,7 @@ from runners.sweeping.plan import plan_sweep
 from runners.sweeping.progress import SweepProgress
 from runners.sweeping.worker import Worker
 from runners.tracking.tracker import NoTracker
-from tests.runners.conftest import records
+from tests.runners.conftest import ROOT, records
 
 Run = Callable[..., int]
 SWEEP = ("-m", "method=mage,quest", "budget=16,32")
@@ -176,3 +178,31 @@ def test_what_a_sweep_has_one_of_cannot_be_swept(
     assert run("-m", "method=mage", field) == 2
     assert f"{field.split('=')[0]}: the configs of a sweep differ in it." in capsys.readouterr().err
     assert not out.exists() and not records(out)
+
+
+def test_a_reader_that_goes_costs_nothing(tiny_checkpoint: Path, small: list[str], out: Path) -> None:
+    code = "import sys; from run import CONF, main; from runners.command import command_line as c; "
+    given = [*small, "method=dense"]
+    command = [sys.executable, "-c", f"{code}sys.exit(c({given!r}, CONF, main))"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as child:
+        assert child.stdout is not None
+        child.stdout.close()
+    assert child.returncode == 0
+    assert [record.status for record in records(out).values()] == ["done"]
+
+
+def test_what_the_end_of_a_sweep_left_is_told_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before_each(monkeypatch, lambda cell: (_ for _ in ()).throw(ZeroDivisionError()))
+    assert run("-m", "method=mage,quest", "runner.on_error=stop") == 1
+    printed = capsys.readouterr().out
+    assert "unfinished: " in printed and "the sweep ended before it" in printed
+
+
+@pytest.mark.parametrize("plan", ["true", "false"])
+def test_a_launcher_without_its_device_is_refused_before_the_plan(
+    plan: str, run: Run, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("method=mage", "launcher=processes", "launcher.devices=[7]", f"plan={plan}") == 2
+    assert "7 is not visible" in capsys.readouterr().err and not out.exists()
