@@ -47,11 +47,26 @@ class Checksums:
         """Return the commits that wrote the pieces of a file, as far as they are known, each once."""
         return list(dict.fromkeys(entry.commit for entry in self._latest(name) if entry.commit))
 
+    def trouble(self, *, written: bool = False) -> str | None:
+        """Return what is wrong with the file itself; None where that is nothing, or there is none.
+
+        written: whether an entry must be there. A last line without its end is one that a power cut took.
+        """
+        if self._path.is_dir():
+            return "it is a directory"
+        *lines, _ = self._text().split("\n")
+        for number, line in enumerate(lines, start=1):
+            if not ENTRY.fullmatch(line):
+                return f"line {number} is no checksum"
+        return "it holds no checksum" if written and not lines and self._path.exists() else None
+
     def contradict(self, name: str, content: bytes) -> bool:
-        """Whether a file that is written as one piece is none that was written.
+        """Whether a file that is written as one piece is none that was written, or nothing tells any more.
 
         A kill or a full disk between an entry and its piece leaves the file as an earlier entry tells.
         """
+        if self.trouble(written=True) is not None:
+            return True
         told = {(entry.length, entry.crc) for entry in self._entries() if entry.name == name}
         return bool(told) and (len(content), checksum(content)) not in told
 
@@ -66,20 +81,23 @@ class Checksums:
     def cut(self, name: str, size: int) -> None:
         """Keep of all entries those of the first `size` bytes of a file. Raises OSError."""
         kept = [entry for entry in self._latest(name) if entry.offset + entry.length <= size]
-        if len(kept) < len(self._entries()):
-            replace(self._path, "".join(f"{entry}\n" for entry in kept).encode())
+        text = "".join(f"{entry}\n" for entry in kept)
+        if text != self._text():
+            replace(self._path, text.encode())
 
     def _latest(self, name: str) -> list[Entry]:
         """Return the entries of a file that count."""
         return list({entry.offset: entry for entry in self._entries() if entry.name == name}.values())
 
     def _entries(self) -> list[Entry]:
-        try:
-            lines = self._path.read_text("ascii", "replace").splitlines()
-        except OSError:
-            return []
-        found = (ENTRY.fullmatch(line) for line in lines)
+        found = (ENTRY.fullmatch(line) for line in self._text().split("\n"))
         return [Entry(match[1], int(match[2]), int(match[3]), match[4], match[5] or "") for match in found if match]
+
+    def _text(self) -> str:
+        try:
+            return self._path.read_bytes().decode("ascii", "replace")
+        except OSError:
+            return ""
 
 
 def checksum(piece: bytes) -> str:

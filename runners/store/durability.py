@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)  # some network file systems; a parent that is not ours
@@ -20,11 +21,12 @@ def append(path: Path, content: bytes, *, durable: bool = True) -> int:
     try:
         size = os.fstat(descriptor).st_size
         try:
-            _write_all(descriptor, content)
-            if durable:
-                os.fsync(descriptor)
-                if size == 0:
-                    sync_names(path, folders=4)
+            with naming(path):
+                _write_all(descriptor, content)
+                if durable:
+                    os.fsync(descriptor)
+            if durable and size == 0:
+                sync_names(path, folders=4)
         except BaseException:  # a full disk, a time limit, a signal
             with suppress(OSError):  # what stopped the write is what is told; a torn line is cut later
                 os.ftruncate(descriptor, size)
@@ -40,8 +42,9 @@ def replace(path: Path, content: bytes) -> None:
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
-            _write_all(descriptor, content)
-            os.fsync(descriptor)
+            with naming(path):
+                _write_all(descriptor, content)
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.replace(temporary, path)
@@ -59,9 +62,12 @@ def keep_copy(path: Path, content: bytes) -> Path:
     return copy
 
 
-def set_aside(path: Path) -> Path:
-    """Give a damaged file a name under which nobody takes it for a whole one, and return that. Raises OSError."""
-    aside = _free_name(path)
+def set_aside(path: Path, mark: str = "damaged") -> Path:
+    """Give a file a name, `path`.`mark`-N, under which nobody takes it for a cell's, and return that. Raises OSError.
+
+    mark: `damaged`, or `foreign` for the file of another cell.
+    """
+    aside = _free_name(path, mark)
     path.rename(aside)
     sync_names(aside)
     return aside
@@ -88,11 +94,22 @@ def sync_names(path: Path, folders: int = 1) -> None:
                 raise
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let what a full disk answers to a descriptor name the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 _synced: dict[Path, int] = {}  # when a folder above cells had changed last, as it was synced
 
 
-def _free_name(path: Path) -> Path:
-    names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
+def _free_name(path: Path, mark: str = "damaged") -> Path:
+    names = (path.with_name(f"{path.name}.{mark}-{number}") for number in itertools.count(1))
     return next(name for name in names if not name.exists())
 
 

@@ -67,6 +67,8 @@ def _check(options: argparse.Namespace) -> int:
     found = _found(options.folders)
     damages = [line for place in found for line in place.damages()]
     notes = [line for place in found for line in place.notes()]
+    if blind := sum(not place.has_checksums for place in found):
+        notes.append(f"{blind} of {len(found)} cells have no file checksums: nothing tells of a digit changed there")
     statuses = Counter(place.status for place in found)
     if options.json:
         print(json.dumps({"cells": len(found), "statuses": statuses, "damages": damages, "notes": notes}, indent=1))

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from runners.store.durability import naming
 from runners.store.owner import LockedError, Owner, read_owner, this_process
 
 SILENT_S = 120.0  # longer than a file server is away, or its answers are kept by a client
@@ -62,7 +63,8 @@ def _take(folder: Path) -> tuple[Path, int]:
     except FileExistsError:
         raise LockedError(read_owner(path)) from None
     try:
-        os.write(descriptor, this_process())
+        with naming(path):
+            os.write(descriptor, this_process())
         after = _snapshot(folder)
         after.pop(path.name, None)
         if after != before:  # someone else came, or a silent owner spoke

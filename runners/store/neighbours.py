@@ -66,7 +66,7 @@ def _fields(record: CellRecord) -> dict[str, str]:
     fields["attention"] = record.environment.attention
     if "model.device" in fields:
         fields["model.device"] = fields["model.device"].split(":")[0]
-    return {field: value for field, value in fields.items() if field not in NEUTRAL or value != str(NEUTRAL[field])}
+    return {field: value for field, value in fields.items() if field not in NEUTRAL or value != _shown(NEUTRAL[field])}
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -74,7 +74,12 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", str(value)
+            yield f"{prefix}{key}", _shown(value)
+
+
+def _shown(value: object) -> str:
+    """Return a value as a person writes it into a config: null is one, and no absence."""
+    return "null" if value is None else str(value)
 
 
 def _ignored(field: str, ignored: Sequence[str]) -> bool:

@@ -38,8 +38,10 @@ class Place:
             return read_record(self.folder), ""
         except FileNotFoundError:
             return None, ""
-        except (OSError, DamagedError) as error:
-            return None, str(error)
+        except DamagedError as error:
+            return None, f"{self.folder / error.name}: {error}"
+        except OSError as error:
+            return None, f"{self.folder / RECORD_NAME}: {error}"
 
     @property
     def record(self) -> CellRecord | None:
@@ -61,13 +63,20 @@ class Place:
             return "damaged"
         if self.owner is not None:
             return "running"
+        if self._stand[1]:
+            return "damaged"
         return self.record.status if self.record else "unfinished"
 
     @cached_property
     def done(self) -> int:
-        """How many whole lines examples.jsonl has."""
-        path = self.folder / EXAMPLES_NAME
-        return path.read_bytes().count(b"\n") if path.is_file() else 0
+        """How many leading lines of examples.jsonl stand."""
+        return self._stand[0]
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether something tells of each piece what it was; so it is where nothing is written yet."""
+        kept = [name for name in FILES if (self.folder / name).exists()]
+        return CHECKSUMS_NAME in kept or not kept
 
     @property
     def asked(self) -> int | None:
@@ -92,9 +101,11 @@ class Place:
         """Return a line for each thing that is wrong: the file, what is wrong with it, what to do."""
         record, damage = self._read
         if damage:
-            return [f"{self.folder / RECORD_NAME}: {damage}; {ANEW}", *self._line_damages(None)]
+            return [f"{damage}; {ANEW}", *self._line_damages(None)]
         if record is None:
-            return self._line_damages(None)
+            trouble = Checksums(self.folder).trouble()
+            found = [] if trouble is None else [f"{self.folder / CHECKSUMS_NAME}: {trouble}; {ANEW}"]
+            return found + self._line_damages(None)
         found = []
         if self.folder.name != record.name or record.identity[:8] not in self.folder.name:
             told = f"the folder of cell {record.name} ({record.identity})"
@@ -109,6 +120,8 @@ class Place:
                 found.append(f"{path}: left by a process that was killed; it can be removed")
             elif re.search(r"\.damaged-\d+$", path.name):
                 found.append(f"{path}: kept when it was found damaged; it can be removed")
+            elif re.search(r"\.foreign-\d+$", path.name):
+                found.append(f"{path}: of another cell, kept when it was found here; it can be removed")
         if self.owner is not None:
             found.append(f"{self.folder}: process {self.owner.pid} on {self.owner.host} computes it now")
         else:
@@ -119,17 +132,19 @@ class Place:
 
     def _holders(self) -> Iterator[tuple[bool, Owner | None]]:
         """Whether the owner lives, and who it is, for the lock and the lease where there are such."""
-        names = os.listdir(self.folder)
         try:
+            names = os.listdir(self.folder)
             if LOCK_NAME in names:
                 yield holder(self.folder)
             if any(LEASE.fullmatch(name) for name in names):
                 yield lease_holder(self.folder)
-        except OSError:  # released meanwhile; or nothing may be read or made here
+        except OSError:  # no folder yet; released meanwhile; or nothing may be read or made here
             return
 
     def _line_damages(self, record: CellRecord | None) -> list[str]:
         path = self.folder / EXAMPLES_NAME
+        if path.is_dir():
+            return [f"{path}: it is a directory; {ANEW}"]
         if path.is_file():
             trouble = self._lines(path.read_bytes(), record).trouble
             if trouble is not None:
@@ -137,9 +152,21 @@ class Place:
         differs = difference(self.folder, record) if record else None
         return [f"{differs}; {ANEW}"] if differs else []
 
-    def _lines(self, content: bytes, record: CellRecord | None) -> Lines:
+    @cached_property
+    def _stand(self) -> tuple[int, str]:
+        """How many lines stand, and what is wrong with the others."""
+        record, path = self.record, self.folder / EXAMPLES_NAME
+        differs = (difference(self.folder, record) or "") if record else ""
+        if not path.is_file():
+            return 0, differs or ("it is a directory" if path.is_dir() else "")
+        if record and record.examples and not differs:
+            return record.examples.count, ""
+        lines = self._lines(path.read_bytes(), record, strict=bool(differs))
+        return len(lines.rows), differs or lines.trouble or ""
+
+    def _lines(self, content: bytes, record: CellRecord | None, *, strict: bool = False) -> Lines:
         sums = Checksums(self.folder).read(EXAMPLES_NAME)
-        return read_lines(content, row_type(record.labels.runner if record else None), sums)
+        return read_lines(content, row_type(record.labels.runner if record else None), sums, strict=strict)
 
 
 def difference(folder: Path, record: CellRecord) -> str | None:

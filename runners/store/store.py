@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
 from runners.record import EXAMPLES_NAME, RECORD_NAME, CellRecord, ExamplesFile
-from runners.store.checksums import Checksums
+from runners.store.checksums import CHECKSUMS_NAME, Checksums
 from runners.store.durability import append, keep_copy, replace, set_aside
 from runners.store.lines import first_finding, read_lines
 
@@ -40,6 +41,10 @@ class Store:
         return self.folder / RECORD_NAME
 
     @property
+    def _checksums(self) -> Path:
+        return self.folder / CHECKSUMS_NAME
+
+    @property
     def earlier_commits(self) -> list[str]:
         """Other commits of the code, as far as they are known, that computed examples which stand."""
         return [commit for commit in self._sums.commits(EXAMPLES_NAME) if commit != self._commit]
@@ -54,6 +59,22 @@ class Store:
             return None
         return record if whole and record.status == "done" and record.identity == identity else None
 
+    def standing(self, identity: str, asked: int | None, batch_size: int) -> int:
+        """Return how many of the `asked` examples a resume would let stand. Nothing is written."""
+        record = None
+        with suppress(OSError):
+            try:
+                record = read_record(self.folder)
+                if record.identity != identity:
+                    return 0
+            except DamagedError as damage:
+                record = damage.record
+        described = record.examples if record else None
+        content = self._examples.read_bytes() if self._examples.is_file() else b""
+        doubted = described is not None and described != _describe(content)
+        count = len(read_lines(content, self._row_type, self._sums.read(EXAMPLES_NAME), strict=doubted).rows)
+        return asked if asked is not None and count >= asked else count // batch_size * batch_size
+
     def resume(
         self, ids: Sequence[str], batch_size: int, say: Callable[[str], None] = lambda text: None
     ) -> list[BaseModel]:
@@ -62,9 +83,11 @@ class Store:
         They are the leading lines that validate, are as their checksums say and carry the expected ids, in whole
         batches: a torn last line and a part of a batch are cut, so that what is computed next is computed as in an
         undisturbed run. The record of an earlier, failed attempt goes. What is damaged is told to `say` in one line;
-        it stays beside its file as *.damaged-N. So is what another commit computed, which stands.
+        it stays beside its file as *.damaged-N, what is of another cell as *.foreign-N. What
+        another commit computed is told, too, and stands.
         """
         described = self._drop_record(say)
+        self._drop_unreadable(say)
         content = self._examples.read_bytes() if self._examples.exists() else b""
         doubted = described is not None and described != _describe(content)
         found = read_lines(content, self._row_type, self._sums.read(EXAMPLES_NAME), ids=ids, strict=doubted)
@@ -121,10 +144,11 @@ class Store:
         try:
             record = read_record(self.folder)
         except DamagedError as damage:
-            say(f"{self.folder.name}: {RECORD_NAME}: {damage}; it is kept as {set_aside(self._record).name}")
-            return None
+            say(f"{self.folder.name}: {damage.name}: {damage}; {RECORD_NAME} is kept as {set_aside(self._record).name}")
+            return damage.record.examples if damage.record else None
         if self._identity not in (None, record.identity):
-            kept = [set_aside(path).name for path in (self._record, self._examples) if path.exists()]
+            whole = (self._examples, self._checksums, self._record)  # the record last: it tells whose they are
+            kept = [set_aside(path, "foreign").name for path in whole if path.exists()]
             say(f"{self.folder.name}: it holds cell {record.name} ({record.identity}); kept as {', '.join(kept)}")
             return None
         if record.status == "done":
@@ -132,6 +156,16 @@ class Store:
         else:
             self._record.unlink()
         return record.examples
+
+    def _drop_unreadable(self, say: Callable[[str], None]) -> None:
+        """Make way for files where there are directories, and keep a copy of checksums that are none."""
+        for path in (self._examples, self._checksums):
+            if path.is_dir():
+                say(f"{self.folder.name}: {path.name}: it is a directory; it is kept as {set_aside(path).name}")
+        trouble = self._sums.trouble()
+        if trouble is not None:
+            copy = keep_copy(self._checksums, self._checksums.read_bytes())
+            say(f"{self.folder.name}: {CHECKSUMS_NAME}: {trouble}; it is kept as {copy.name}")
 
     def _refuse_foreign(self, size: int) -> None:
         """Where file locks do not reach from one machine to the other, two processes may take the same cell."""
@@ -141,18 +175,33 @@ class Store:
 
 
 class DamagedError(Exception):
-    """A file is not what was written."""
+    """A file is not what was written. `name`: of the file. `record`: what the record says, where it can be read."""
+
+    def __init__(self, told: str, name: str = RECORD_NAME, record: CellRecord | None = None) -> None:
+        self.name, self.record = name, record
+        super().__init__(told)
 
 
 def read_record(folder: Path) -> CellRecord:
     """Return the record in a cell's folder. Raises OSError, or `DamagedError` with what is wrong."""
-    content = (folder / RECORD_NAME).read_bytes()
-    if Checksums(folder).contradict(RECORD_NAME, content):
-        raise DamagedError("it is not what was written: its checksum differs")
     try:
-        return CellRecord.model_validate_json(content)
+        content = (folder / RECORD_NAME).read_bytes()
+    except IsADirectoryError:
+        raise DamagedError("it is a directory") from None
+    record, finding = None, ""
+    try:
+        record = CellRecord.model_validate_json(content)
     except ValidationError as error:
-        raise DamagedError(first_finding(error)) from error
+        finding = first_finding(error)
+    sums = Checksums(folder)
+    if sums.contradict(RECORD_NAME, content):
+        trouble = sums.trouble(written=True)
+        if trouble is not None:
+            raise DamagedError(trouble, CHECKSUMS_NAME, record)
+        raise DamagedError("it is not what was written: its checksum differs", record=record)
+    if record is None:
+        raise DamagedError(finding)
+    return record
 
 
 def _describe(content: bytes) -> ExamplesFile:

@@ -13,26 +13,28 @@ from rich.markup import escape
 from rich.table import Table
 
 from runners.cell import Cell
-from runners.record import EXAMPLES_NAME
-from runners.store.store import DamagedError, read_record
+from runners.store.place import Place
+from runners.store.store import DamagedError, Store, read_record
 from runners.sweeping.grouping import groups_of
 from runners.sweeping.past import Past
 from runners.variants import Variants
 from tasks.errors import TaskError
 
+KINDS = ("finished", "running", "begun", "to do", "failed")
 NAMED = 3  # cells without a past that are named
 
 
 @dataclass(frozen=True)
 class Standing:
     """How far a cell is. `done` of `examples` stand (None: nobody can tell how many there are). `failed`: the status of
-    its last attempt, where that failed."""
+    its last attempt, where that failed. `running`: whether another process computes it now."""
 
     cell: Cell
     done: int
     examples: int | None
     finished: bool
     failed: str = ""
+    running: bool = False
 
     @property
     def left(self) -> int | None:
@@ -41,9 +43,11 @@ class Standing:
 
     @property
     def kind(self) -> str:
-        """finished, failed, begun or to do."""
+        """finished, running, failed, begun or to do."""
         if self.finished:
             return "finished"
+        if self.running:
+            return "running"
         return "failed" if self.failed else "begun" if self.done else "to do"
 
     @property
@@ -52,6 +56,8 @@ class Standing:
         if self.finished:
             return "finished"
         of = f"of {'?' if self.examples is None else self.examples}"
+        if self.running:
+            return f"running: {self.done} {of}"
         if self.failed:
             return f"last failed: {self.failed}, {self.done} {of}"
         return f"begun: {self.done} {of}" if self.done else f"to do: {self.examples or 'all'}"
@@ -69,7 +75,7 @@ def show_plan(console: Console, cells: Sequence[Cell], finished: Sequence[Cell])
     numbers = {cell.folder: number for number, group in enumerate(groups, 1) for cell in group}
     console.print(_table(cells, standing, numbers))
     kinds = Counter(one.kind for one in standing.values())
-    told = ", ".join(f"{kinds[kind]} {kind}" for kind in ("finished", "begun", "to do", "failed") if kinds[kind])
+    told = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind])
     shared = f" Prefills are shared within {_counted(len(groups), 'group')}." if groups else ""
     console.print(f"{_counted(len(cells), 'cell')}: {told}.{shared}", highlight=False)
     for line in estimate(groups, standing, past, Variants(cells)):
@@ -117,13 +123,17 @@ def estimate(
 
 def _standing(cell: Cell, finished: bool, past: Past) -> Standing:
     try:
-        failed = read_record(cell.folder).status
+        record = read_record(cell.folder)
     except (OSError, DamagedError):
-        failed = "done"
-    path = cell.folder / EXAMPLES_NAME
-    done = path.read_bytes().count(b"\n") if path.is_file() else 0
-    count = done if finished else past.examples(cell) or _examples(cell)
-    return Standing(cell, done, count, finished, "" if failed == "done" else failed)
+        record = None
+    if finished:
+        whole = record.examples.count if record and record.examples else 0
+        return Standing(cell, whole, whole, finished)
+    failed = record.status if record and record.status != "done" else ""
+    count = past.examples(cell) or _examples(cell)
+    done = Store(cell.folder, cell.runner.row_type).standing(cell.identity, count, cell.runner.group_size)
+    running = Place(cell.folder).owner is not None
+    return Standing(cell, done, count, finished, failed, running)
 
 
 def _examples(cell: Cell) -> int | None:

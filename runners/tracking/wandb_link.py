@@ -139,9 +139,10 @@ class WandbLink:
                 self._sweep = line if kind == "begin" else b""
         elif not self._told_error:
             self._told_error = True
-            self.say(f"W&B: {answer['error']}. Some runs are not tracked; their records are written all the same.")
+            told = answer["error"].rstrip(".")
+            self.say(f"W&B: {told}. Some runs are not tracked; their records are written all the same.")
 
 
 def outage(why: str, folder: str) -> str:
     """Say that runs go on offline."""
-    return f"W&B: {why}. Runs go on offline; `wandb sync {folder}/wandb` uploads them later."
+    return f"W&B: {why.rstrip('.')}. Runs go on offline; `wandb sync {folder}/wandb` uploads them later."

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runners.record import RecallResult
+from runners.store.checksums import Checksums
 from runners.store.place import Place
 from runners.store.store import DamagedError, Store, read_record
 from tests.runners.test_store import IDS, record, rows
@@ -151,4 +152,77 @@ def test_another_cell_in_the_folder_is_kept_aside(store: Store, tmp_path: Path) 
     assert renamed.finished("1" * 16) is None
     assert renamed.resume(IDS, 1, told.append) == []
     assert len(told) == 1 and "0000000000000000" in told[0]
-    assert (tmp_path / "record.json.damaged-1").exists() and (tmp_path / "examples.jsonl.damaged-1").exists()
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == ["checksums.foreign-1", "examples.jsonl.foreign-1", "record.json.foreign-1"]
+    notes = Place(tmp_path).notes()
+    assert len(notes) == 3 and all("of another cell" in note for note in notes)
+
+
+@pytest.mark.parametrize("junk", [b"junk\n", b"", None], ids=["junk", "empty", "folder"])
+def test_checksums_that_tell_nothing_vouch_for_no_record(junk: bytes | None, store: Store, tmp_path: Path) -> None:
+    store.append(rows(0, 6))
+    store.finish(record(store))
+    file, sums = tmp_path / "record.json", tmp_path / "checksums"
+    file.write_bytes(file.read_bytes().replace(b'"seed": 0', b'"seed": 1'))
+    sums.unlink()
+    if junk is None:
+        sums.mkdir()
+    else:
+        sums.write_bytes(junk)
+    told: list[str] = []
+    assert store.finished("0" * 16) is None
+    assert store.resume(IDS, 1, told.append) == rows(0, 6)
+    assert "checksums: " in told[0] and "record.json.damaged-1" in told[0]
+    assert (tmp_path / "checksums.damaged-1").exists() == (junk != b"")
+    store.finish(record(store))
+    assert store.finished("0" * 16) is not None and Checksums(tmp_path).trouble(written=True) is None
+
+
+def test_what_a_record_says_of_its_examples_counts_without_checksums(store: Store, tmp_path: Path) -> None:
+    store.append(rows(0, 6))
+    store.finish(record(store))
+    (tmp_path / "checksums").write_text("junk\n")
+    change(tmp_path / "examples.jsonl", rows(2, 3)[0].model_dump_json().encode().replace(b"64", b"65"), at=2)
+    assert store.standing("0" * 16, 6, 1) == 0
+    assert store.resume(IDS, 1) == []
+
+
+def test_a_power_cut_in_the_first_checksums_damages_nothing(store: Store, tmp_path: Path) -> None:
+    for torn in (b"", b"examples.js", b"\0\0"):
+        (tmp_path / "checksums").write_bytes(torn)
+        assert Place(tmp_path).damages() == []
+        told: list[str] = []
+        assert store.resume(IDS, 1, told.append) == [] and told == []
+
+
+@pytest.mark.parametrize("name", ["record.json", "examples.jsonl", "checksums"])
+def test_a_directory_in_place_of_a_file_is_set_aside(name: str, store: Store, tmp_path: Path) -> None:
+    store.append(rows(0, 6))
+    store.finish(record(store))
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    assert any("it is a directory" in line for line in Place(tmp_path).damages())
+    assert store.finished("0" * 16) is None
+    told: list[str] = []
+    stood = store.resume(IDS, 1, told.append)
+    assert any(f"{name}.damaged-1" in line for line in told)
+    store.append(rows(len(stood), 6))
+    store.finish(record(store))
+    assert store.finished("0" * 16) is not None
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("damage", ["none", "digit", "cut", "first_lines", "foreign"])
+def test_what_stands_is_what_a_resume_keeps(damage: str, batch: int, store: Store, tmp_path: Path) -> None:
+    store.append(rows(0, 6))
+    store.finish(record(store))
+    file = tmp_path / "examples.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    lines[0] = lines[0].replace(b"64", b"65") if damage == "digit" else lines[0]
+    file.write_bytes(b"".join(lines[2 * (damage == "first_lines") : 5 if damage == "cut" else 6]))
+    identity = ("1" if damage == "foreign" else "0") * 16
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    told = store.standing(identity, 6, batch)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    store.finished(identity)
+    assert told == len(store.resume(IDS, batch)) == {"none": 6, "cut": 5 if batch == 1 else 4}.get(damage, 0)

@@ -51,6 +51,10 @@ def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypa
     def full(source: Path, target: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left")
 
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: full(tmp_path, tmp_path))
+        with pytest.raises(OSError, match=r"No space.*record\.json'"):
+            store.finish(record(store))
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space"):
         store.finish(record(store))

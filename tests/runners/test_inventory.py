@@ -76,6 +76,11 @@ def rename(cell: Path) -> None:
     cell.rename(cell.with_name("m-mage-8-t-static-s0-ffffffff"))
 
 
+def into_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 DAMAGES = {
     "record_cut": (edit("record.json", lambda c: c[:100]), "record.json: ", "checksum"),
     "record_cut_long_ago": (edit("record.json", lambda c: c[:100], sums=False), "record.json: ", "EOF"),
@@ -107,6 +112,11 @@ DAMAGES = {
         "line 2: example t-0",
     ),
     "examples_gone": (lambda cell: (cell / "examples.jsonl").unlink(), "examples.jsonl ", "is missing"),
+    "checksums_junk": (edit("checksums", lambda c: b"junk\n"), "checksums: ", "line 1 is no checksum"),
+    "checksums_line": (edit("checksums", lambda c: b"junk\n" + c), "checksums: ", "line 1 is no checksum"),
+    "checksums_empty": (edit("checksums", lambda c: b""), "checksums: ", "holds no checksum"),
+    "checksums_folder": (lambda cell: into_folder(cell / "checksums"), "checksums: ", "is a directory"),
+    "record_folder": (lambda cell: into_folder(cell / "record.json"), "record.json: ", "is a directory"),
     "zeros": (edit("examples.jsonl", lambda c: b"\0" * len(c)), "examples.jsonl: ", "line 1"),
 }
 
@@ -116,10 +126,27 @@ def test_each_damage_is_named_with_what_to_do(name: str, tree: Path, capsys: pyt
     damage, where, what = DAMAGES[name]
     damage(first(tree))
     assert main(["check", str(tree)]) == 1
-    damaged, last = capsys.readouterr().out.splitlines()
+    damaged, last = (line for line in capsys.readouterr().out.splitlines() if not line.startswith("note: "))
     assert damaged.startswith(f"damaged: {tree}") and where in damaged and what in damaged
     assert "the same command computes it anew" in damaged
     assert last.endswith(": 1 damaged file.")
+
+
+@pytest.mark.parametrize("name", ["line_digit", "examples_gone", "lines_missing", "checksums_junk", "record_folder"])
+def test_list_counts_what_stands(name: str, tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    DAMAGES[name][0](first(tree))
+    assert main(["list", "--json", str(first(tree))]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    stand = {"lines_missing": 1, "checksums_junk": 3, "record_folder": 3}.get(name, 0)
+    assert (told["status"], told["done"]) == ("damaged", stand)
+
+
+def test_cells_without_checksums_are_counted_in_one_note(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for cell in (tree / "a").iterdir():
+        (cell / "checksums").unlink()
+    assert main(["check", str(tree)]) == 0
+    note, last = capsys.readouterr().out.splitlines()
+    assert note.startswith("note: 3 of 5 cells have no file checksums") and "nothing is damaged" in last
 
 
 def test_what_is_left_over_is_told_and_harms_nothing(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,7 +199,7 @@ def test_a_folder_that_is_not_there_is_refused(command: str, tree: Path, capsys:
 def test_why_tells_what_differs_from_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     experiment = tmp_path / "a"
     cell = write_cell(experiment, 1, status="error")
-    write_cell(experiment, 2, seed=7, budget=16)
+    write_cell(experiment, 2, seed=7, budget=16, steps=None)
     write_cell(experiment, 3, budget=16, model={"device": "cpu", "threads": 4})
     write_cell(experiment, 4, attention="torch", capture=True, name="a")  # options that came later, and a name
     write_cell(experiment, 5, seed=1, budget=2, examples=9)
@@ -190,6 +217,7 @@ def test_why_tells_what_differs_from_the_nearest(tmp_path: Path, capsys: pytest.
         "unlike m-mage-8-t-static-s0-00000002:",
         "  budget: 8, not 16",
         "  seed: 0, not 7",
+        "  steps: -, not null",
         "1 cells more of this experiment differ at least as much.",
     ]
 

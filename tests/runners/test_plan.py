@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import runners.sweeping.workbench
+from runners.store.lock import locked
 
 Run = Callable[..., int]
 SWEEP = ("-m", "method=mage", "budget=16,32")
@@ -60,6 +61,20 @@ def test_cells_are_told_as_they_stand(run: Run, plan: Callable[..., str], out: P
     assert "last failed: timeout, 0 of 4" in states["1", "mage", "64", "niah"]
     assert "to do: 4" in states["1", "mage", "128", "niah"]
     assert "5 cells: 2 finished, 1 begun, 1 to do, 1 failed." in told
+
+
+def test_damage_and_a_live_run_are_told(run: Run, plan: Callable[..., str], out: Path) -> None:
+    assert run(*SWEEP) == 0
+    (file,) = out.glob("tiny-mage-16-*/examples.jsonl")
+    file.write_bytes(file.read_bytes().replace(b"prompt_tokens", b"Prompt_tokens", 1))
+    (held,) = out.glob("tiny-mage-32-*")
+    (held / "record.json").unlink()
+    with locked(held):
+        told = plan(*SWEEP)
+    states = {tuple(line.split()[:4]): line for line in told.splitlines() if "niah" in line}
+    assert "to do: 4" in states["1", "mage", "16", "niah"]
+    assert "running: 4 of 4" in states["1", "mage", "32", "niah"]
+    assert "3 cells: 1 finished, 1 running, 1 to do." in told
 
 
 def test_a_prefill_counts_once_and_an_answer_for_each_cell(run: Run, plan: Callable[..., str], out: Path) -> None:

@@ -148,6 +148,10 @@ def test_a_reporter_that_dies_with_jobs_unread_is_an_outage(tmp_path: Path, monk
     assert said == [outage("the process that reports to W&B is gone", str(tmp_path))]
 
 
+def test_what_wandb_says_ends_in_one_full_stop() -> None:
+    assert outage("API key has 5.", "here").startswith("W&B: API key has 5. Runs go on offline;")
+
+
 def test_what_was_shown_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
