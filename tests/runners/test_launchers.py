@@ -241,7 +241,10 @@ def test_jobs_that_wait_for_another_run_say_so_and_find_its_results(
     def release() -> None:
         with locked(folder):
             held.set()
-            while not any("waiting for 1 cells of another run" in log for log in logs(out)):
+            until = time.monotonic() + 60
+            while not any("waiting for 1 cell of another run" in log for log in logs(out)):
+                if time.monotonic() > until:
+                    break
                 time.sleep(0.01)
             time.sleep(0.1)
 
@@ -251,5 +254,5 @@ def test_jobs_that_wait_for_another_run_say_so_and_find_its_results(
     held.wait()
     assert run("method=dense", *JOBS) == 0
     other.join()
-    told = rf"job 1: waiting for 1 cells of another run: held by process {os.getpid()}"
+    told = rf"job 1: waiting for 1 cell of another run: held by process {os.getpid()}"
     assert re.search(told, capsys.readouterr().out)
