@@ -16,6 +16,7 @@ def fork(work: Callable[[], int]) -> BaseProcess:
 
     def child() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as does one of nohup with this
         torch.set_num_threads(1)  # the threads of a pool do not survive a fork
         os._exit(work())
 
