@@ -71,7 +71,7 @@ def test_qwen_equals_the_rule_and_comes_back(qwen: Tokenizer, ranks: dict[bytes,
 
 
 @settings(max_examples=60, deadline=None)
-@given(text=st.text(max_size=40))
+@given(text=st.text(max_size=40).filter(lambda text: "<|" not in text))  # the name of a special token is that token
 def test_any_text_comes_back_from_qwen(qwen: Tokenizer, ranks: dict[bytes, int], text: str) -> None:
     ids = qwen.encode(text)
     assert ids == by_the_rule(text, ranks)
