@@ -13,6 +13,8 @@ from mage.errors import UserError
 from mage.method import REUSE, SELECT_AFTER, SELECT_BEFORE, Method, Plan, Selection
 from mage.view import KEPT_QUERIES, Forward, View
 
+WIDEST_KERNEL = 1023  # positions; its padding takes memory
+
 
 @dataclass(frozen=True, kw_only=True)
 class SnapKV(Method):
@@ -41,8 +43,9 @@ class SnapKV(Method):
         self.check_at_least(window=1)
         if self.window > KEPT_QUERIES:
             raise UserError(f"method.window={self.window} is out of range. Allowed: 1 to {KEPT_QUERIES}.")
-        if self.kernel < 1 or self.kernel % 2 == 0:
-            raise UserError(f"method.kernel={self.kernel} is not allowed. Allowed: an odd integer >= 1.")
+        if not 1 <= self.kernel <= WIDEST_KERNEL or self.kernel % 2 == 0:
+            allowed = f"an odd integer from 1 to {WIDEST_KERNEL}"
+            raise UserError(f"method.kernel={self.kernel} is not allowed. Allowed: {allowed}.")
 
     @property
     def one_set_per_kv_head(self) -> bool:
