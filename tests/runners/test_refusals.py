@@ -166,6 +166,7 @@ def test_a_device_that_is_not_there_is_refused(
 
 def test_a_window_beyond_the_kept_queries_is_refused(run: Callable[..., int], out: Path) -> None:
     assert run("method=snapkv", "method.window=129") == 2
+    assert run("method=snapkv", "method.kernel=9999999999999") == 2
     assert not out.parent.exists()
 
 
