@@ -8,13 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mage.attention.flash import fused_partial_attention
 from mage.attention.operations import Attended, Lengths, Operations
 from mage.attention.prefill import block_causal_attention
-from mage.attention.reference import causal_rows, masked_scores, merge, partial_attention
+from mage.attention.reference import causal_rows, masked_scores, merge
 
 
 class TorchOperations(Operations):
-    """Built on `mage.attention.reference`. Works on the entries of the longest row, not on the whole capacity."""
+    """Built on `mage.attention.reference`, and where it serves on `mage.attention.flash`. Works on the entries of the
+    longest row, not on the whole capacity."""
 
     name: ClassVar[Literal["torch", "triton"]] = "torch"
     static: ClassVar[bool] = False
@@ -31,7 +33,7 @@ class TorchOperations(Operations):
         causal: bool,
     ) -> Attended:
         width = lengths.widest
-        prefix, lse_prefix = partial_attention(q, keys[:, :, :width], values[:, :, :width], scale, lengths.mask)
+        prefix, lse_prefix = fused_partial_attention(q, keys[:, :, :width], values[:, :, :width], scale, lengths.mask)
         in_block, lse_block = _in_block(q, k, v, scale, causal)
         return Attended(merge(prefix, lse_prefix, in_block, lse_block).to(q.dtype), lse_prefix, lse_block)
 
@@ -51,9 +53,11 @@ class TorchOperations(Operations):
         if counts is not None:
             mask = (torch.arange(entries, device=counts.device) < counts[..., None])[:, :, None]
         rows = q.reshape(batch, heads, -1, q.shape[3])
-        prefix, lse_prefix = partial_attention(rows, keys, values, scale, mask)
+        prefix, lse_prefix = fused_partial_attention(rows, keys, values, scale, mask)
         in_block, lse_block = _in_block(q, k, v, scale, causal)
-        return merge(prefix.view(in_block.shape), lse_prefix.view(lse_block.shape), in_block, lse_block).to(q.dtype)
+        return merge(prefix.reshape(in_block.shape), lse_prefix.reshape(lse_block.shape), in_block, lse_block).to(
+            q.dtype
+        )
 
     def prefix(
         self,
@@ -65,7 +69,7 @@ class TorchOperations(Operations):
         out: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         width = lengths.widest
-        found = partial_attention(q, keys[:, :, :width], values[:, :, :width], scale, lengths.mask)
+        found = fused_partial_attention(q, keys[:, :, :width], values[:, :, :width], scale, lengths.mask)
         if out is None:
             return found
         for kept, part in zip(out, found):
@@ -129,4 +133,4 @@ class TorchOperations(Operations):
 def _in_block(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
     """Attend to the block's own keys: float32 output and log-sum-exp."""
     mask = causal_rows(k.shape[2], q.shape[2] // k.shape[2], q.device) if causal else None
-    return partial_attention(q, k, v, scale, mask)
+    return fused_partial_attention(q, k, v, scale, mask)
