@@ -32,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folders = [fetch(place) if place.startswith(PREFIX) else Path(place) for place in options.results]
         folder: Path = options.out or folders[0] / "analysis"
         names = ", ".join(path.resolve().name for path in folders)
-        results = load(folders)
-        timed = set(results.cells.runner) == {"latency"}
+        results = load(folders, kernels=True)
+        timed = set(results.cells.runner) <= {"latency"}
         title = f"{'Speed' if timed else 'Accuracy'} under a KV budget: {names}"
         sections = write_report(results, title, options.score, folder)
     except (UserError, OSError) as error:
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{table.caption}\n\n{table.markdown()}\n")
     failed = int((results.cells.status != "done").sum())
     counts = {"cells": len(results.cells), "failed": failed, "unfinished": len(results.unfinished)}
+    counts |= {"kernels": len(results.kernels)}
     print(json.dumps({"report": str(folder / "report.html"), **counts}))
     return 0
 

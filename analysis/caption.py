@@ -26,6 +26,12 @@ def counted(points: pd.DataFrame) -> str:
     return f"{count} {'example' if sizes == [1] else 'examples'}"
 
 
+def span(values: pd.Series) -> str:
+    """The smallest and the largest value: `8 to 16`, or `8` where they are the same."""
+    low, high = (f"{value:.4g}" for value in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
+
+
 def decoding_of(points: pd.DataFrame) -> str:
     """The decoding of points that share it, with its options."""
     name, options = points.decoding.iloc[0], points.decoding_options.iloc[0]

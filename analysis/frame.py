@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ValidationError
 
 from analysis.duplicates import note, superseded
+from analysis.kernel_frame import read_kernels
 from analysis.marks import mark_tasks
+from analysis.validation import validated
 from analysis.variants import name_variants
 from mage.budget import Budget
 from mage.errors import UserError
+from runners.kernel_record import KernelRecord
 from runners.latency_result import LatencyResult
-from runners.record import EXAMPLES_NAME, RECORD_NAME, CellRecord, ExampleResult, RecallResult
-from runners.store.checksums import Checksums
+from runners.record import EXAMPLES_NAME, RECORD_NAME, CellLabels, CellRecord, Environment, ExampleResult, RecallResult
+from runners.store.checksums import CHECKSUMS_NAME, Checksums
 from runners.store.place import difference
 from runners.store.rows import ROWS, Row
 
-Model = TypeVar("Model", bound=BaseModel)
+COLUMNS = [*CellLabels.model_fields, "random", "status", "record"]  # that are there even where there is no cell
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Results:
     (runner=evaluate), `recall` one row for each example, block, step and layer (runner=recall), `latency` one row a
     cell (runner=latency): the conditions that its rounds share. All name their cell's number in the column `cell`.
     `unfinished` are folders that hold no record.json: cells in flight, or killed. `notes` are lines for the reader
-    about what was left out.
+    about what was left out. `kernels` are the records of timed kernels by their files; they are no cells.
     """
 
     cells: pd.DataFrame
@@ -43,12 +45,19 @@ class Results:
     latency: pd.DataFrame
     unfinished: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    kernels: Mapping[Path, KernelRecord] = field(default_factory=dict)
+
+    @property
+    def environments(self) -> list[Environment]:
+        """Of all cells and records of kernels."""
+        return [record.environment for record in (*self.cells.record, *self.kernels.values())]
 
 
-def load(folders: Sequence[Path]) -> Results:
+def load(folders: Sequence[Path], *, kernels: bool = False) -> Results:
     """Reads and validates all cells of the experiments in `folders`. Raises UserError.
 
-    Where a cell was computed again with more examples, the larger one is kept and a note says so.
+    Where a cell was computed again with more examples, the larger one is kept and a note says so. kernels: read the
+    records of kernels, too; where there are some there need be no cell.
     """
     cells: list[dict[str, Any]] = []
     examples: list[dict[str, Any]] = []
@@ -80,10 +89,11 @@ def load(folders: Sequence[Path]) -> Results:
                     recall += [{"cell": number, **row.model_dump(exclude={"rows"}), **vars(r)} for r in row.rows]
                 elif not isinstance(row, LatencyResult):
                     examples.append({"cell": number, **dict(row)})
-    if not cells:
+    timed = read_kernels(folders) if kernels else {}
+    if not cells and not timed:
         raise UserError(f"no record.json in any folder below {', '.join(map(str, folders))}")
-    named = mark_tasks(name_variants(pd.DataFrame(cells)))
-    left_out = superseded(named, ids)
+    named = mark_tasks(name_variants(pd.DataFrame(cells))) if cells else pd.DataFrame(columns=COLUMNS)
+    left_out = superseded(named, ids) if cells else {}
     return Results(
         named.drop(index=list(left_out)),
         pd.DataFrame([r for r in examples if r["cell"] not in left_out], columns=["cell", *ExampleResult.model_fields]),
@@ -91,6 +101,7 @@ def load(folders: Sequence[Path]) -> Results:
         pd.DataFrame([r for r in latency if r["cell"] not in left_out]),
         tuple(unfinished),
         (note(named, left_out),) if left_out else (),
+        timed,
     )
 
 
@@ -101,8 +112,14 @@ def read_cell(folder: Path) -> tuple[CellRecord, list[Row]]:
     """
     path, file = folder / RECORD_NAME, folder / EXAMPLES_NAME
     content = path.read_bytes()
-    record = _validate(CellRecord, content, str(path))
-    if Checksums(folder).contradict(path.name, content):
+    record = validated(CellRecord, content, str(path))
+    sums = Checksums(folder)
+    if trouble := sums.trouble(written=True):
+        raise UserError(
+            f"{folder / CHECKSUMS_NAME} is damaged: {trouble}, so nothing tells whether {path.name} is what was "
+            f"written. What to do: python -m runners.store check {folder.parent}"
+        )
+    if sums.contradict(path.name, content):
         raise UserError(f"{path} is not what was written: its checksum differs. The same sweep computes the cell anew")
     if differs := difference(folder, record):
         raise UserError(differs)
@@ -110,18 +127,9 @@ def read_cell(folder: Path) -> tuple[CellRecord, list[Row]]:
         return record, []
     kind = ROWS[record.labels.runner]
     with file.open("rb") as lines:
-        rows = [_validate(kind, line, f"{file}, line {number}") for number, line in enumerate(lines, start=1)]
+        rows = [validated(kind, line, f"{file}, line {number}") for number, line in enumerate(lines, start=1)]
     _check_unique((row.id for row in rows), file)
     return record, rows
-
-
-def _validate(model: type[Model], content: bytes, place: str) -> Model:
-    try:
-        return model.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "(the whole text)"
-        raise UserError(f"{place}: field {field}: {first['msg']}") from error
 
 
 def _check_unique(ids: Iterable[str], file: Path) -> None:

@@ -15,6 +15,7 @@ from analysis.conditions import Conditions
 from analysis.escaping import markdown, visible
 from analysis.figures.recall import recall_by_step, recall_rows
 from analysis.frame import Results
+from analysis.kernel_sections import kernel_sections
 from analysis.marks import warnings
 from analysis.measure import Measure
 from analysis.ordering import method_order
@@ -45,12 +46,14 @@ def write_report(results: Results, title: str, chosen: Measure | None, folder: P
         sections += [_order_section(comparison, chosen), _table_section("All cells", cells_table(comparison, chosen))]
     sections += [
         *speed_sections(results, folder / "figures"),
+        *kernel_sections(results, folder / "figures"),
         *_recall_sections(results, folder / "figures"),
         _failures(results),
     ]
     if len(results.examples):
         sections.append(_table_section("Sample predictions", samples_table(results, chosen)))
     sections = [s for s in sections if s.lines or s.figures or s.tables]
+    folder.mkdir(parents=True, exist_ok=True)
     for table in (table for section in sections for table in section.tables):
         table.write(folder / "tables")
     _render("report.html.jinja", title, sections, folder / "report.html")
@@ -66,15 +69,16 @@ def _overview(results: Results) -> Section:
     records = list(results.cells.record)
     counts = Counter(r.status.replace("_", " ") for r in records)
     status = ", ".join(f"{count} {name}" for name, count in counts.items())
-    environments = [r.environment for r in records]
+    environments = results.environments
     commits = sorted(
         {(e.git_commit or "unknown")[:12] + (" with changes" if e.git_dirty else "") for e in environments}
         | {commit[:12] for e in environments for commit in e.earlier_commits}
     )
     torch = sorted({e.packages.get("torch", "unknown") for e in environments})
     ran = Conditions.of(environments)
-    lines = [
-        f"{_count(len(records), 'cell')}: {status}. {_count(len(results.examples), 'answer')}.",
+    lines = [f"{_count(len(records), 'cell')}: {status}. {_count(len(results.examples), 'answer')}."] if records else []
+    lines += [f"{_count(len(results.kernels), 'record')} of timed kernels."] if results.kernels else []
+    lines += [
         f"Code: {', '.join(commits)}. Device: {', '.join(ran.devices)}. Threads: {', '.join(map(str, ran.threads))}. "
         f"torch {', '.join(torch)}.",
         *filter(None, [ran.warning]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.caption import span
 from analysis.conditions import Conditions
 from analysis.frame import Results
 from analysis.ordering import budget_order, method_order
@@ -75,7 +76,7 @@ def _warm_up(points: pd.DataFrame) -> str:
     if "warm_blocks" not in points or not (points.warm_blocks > 0).any():
         return ""
     return (
-        f" The first {_range(points.warm_blocks[points.warm_blocks > 0])} blocks of each generation, in which its "
+        f" The first {span(points.warm_blocks[points.warm_blocks > 0])} blocks of each generation, in which its "
         "forwards are recorded as graphs, do not count: each generation pays for them anew, dense and method; what "
         "they took together is the warm-up in the table of steps. Captured on the clock: recordings slowed blocks that "
         "count."
@@ -84,22 +85,17 @@ def _warm_up(points: pd.DataFrame) -> str:
 
 def _entries(points: pd.DataFrame) -> str:
     known = points.get("empty_step_entries", pd.Series(dtype=float)).dropna()
-    return f"on {_range(known)} entries, those of the blocks that warm up" if (known > 0).any() else "without a prefix"
+    return f"on {span(known)} entries, those of the blocks that warm up" if (known > 0).any() else "without a prefix"
 
 
 def _roofs(points: pd.DataFrame) -> str:
     if "roof_bytes_per_second" not in points or points.roof_bytes_per_second.isna().all():
         return ""
     bandwidth, rate = (
-        _range(points[name].dropna() / unit)
+        span(points[name].dropna() / unit)
         for name, unit in (("roof_bytes_per_second", 1e9), ("roof_flops_per_second", 1e12))
     )
     return f"Measured beside the cells: {bandwidth} GB/s, {rate} TFLOP/s."
-
-
-def _range(values: pd.Series) -> str:
-    low, high = (f"{value:.4g}" for value in (values.min(), values.max()))
-    return low if low == high else f"{low} to {high}"
 
 
 WARM_UP = ("dense warm-up ms", "warm-up ms")

@@ -13,8 +13,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from mage.errors import UserError
+from runners.choices import target_of
 from runners.findings import check_integers, first_error, shown, unknown_field
-from runners.settings import Settings
+from runners.settings import ROOT, Settings
 from tasks.errors import TaskError
 from tasks.task import Task
 
@@ -39,8 +40,9 @@ def target_class(section: str, config: Mapping[str, Any], kind: type = object) -
 def build(section: str, config: Mapping[str, Any], kind: type = object) -> Any:
     """Make the dataclass that `_target_` names from the section's other fields; `name` is the label of the choice.
 
-    Raises `UserError` for a class that is no `kind`, for an unknown field, with the nearest one, for one that only an
-    experiment has, where the class names its `EXPERIMENTS`, and for a value of another type than declared.
+    Raises `UserError` for a class that is no `kind`, or lacks fields of the choice, for an unknown field, with the
+    nearest one, for one that only an experiment has, where the class names its `EXPERIMENTS`, and for a value of
+    another type than declared.
     """
     target: Any = target_class(section, config, kind)
     allowed = {field.name: field.type for field in fields(target) if field.init}
@@ -48,6 +50,10 @@ def build(section: str, config: Mapping[str, Any], kind: type = object) -> Any:
     for key in options:
         if key not in allowed:
             choice = f"{section}={config['name']}" if "name" in config else ""
+            own = target_of(ROOT / "conf" / section, str(config.get("name")))
+            if own not in (None, config["_target_"]):  # not the class that the choice sets its fields for
+                told = f"{section}._target_={config['_target_']}: it has no field {key}, which {choice} may set."
+                raise UserError(f"{told} Allowed: {own}, or another choice of {section}.")
             raise unknown_field(f"{section}.{key}", allowed, choice)
     if experiments := getattr(target, "EXPERIMENTS", ()):
         needed = [f.name for f in fields(target) if f.init and f.default is f.default_factory is MISSING]

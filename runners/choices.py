@@ -1,4 +1,4 @@
-"""Choices of conf/model read without Hydra: for machines that have little more than torch."""
+"""Choices of the config read without Hydra: for machines that have little more than torch, and to name their class."""
 
 from __future__ import annotations
 
@@ -27,6 +27,18 @@ def read_choice(folder: Path, name: str) -> dict[str, Any]:
     for base in listed[:-1]:
         found = _over(read_choice(folder, base), found)
     return _over(own, found)
+
+
+def target_of(folder: Path, name: str) -> str | None:
+    """Return the class that the choice `name` of a group, or what it builds on, is for. None where nothing tells, and
+    where there is no such choice."""
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        return None
+    own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    bases = [base.partition("@")[0] for base in own.get("defaults", []) if isinstance(base, str)]
+    found = [own.get("_target_"), *(target_of(folder, base) for base in bases)]
+    return next((target for target in found if target is not None), None)
 
 
 def _over(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mage.errors import UserError, unknown_choice
+from runners.plain_record import write_json
 from runners.settings import ModelSettings, Settings, read_settings
-from runners.store.durability import replace
 
 if TYPE_CHECKING:
     from mage.models.config import BodyConfig
@@ -96,8 +96,7 @@ class Kernels:
             "config": {name: config[name] for name in TOLD},
             "environment": {**facts(device, started), "attention": ours.name},
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, json.dumps(told | report.record(), indent=1, allow_nan=False).encode() + b"\n")
+        write_json(path, told | report.record())
         print(json.dumps({"runner": "kernels", "model": model.name, "record": str(path), **report.summary()}))
         return 0 if report.is_good else 1
 

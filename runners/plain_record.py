@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runners.identity import identity_of
+from runners.store.durability import replace
 
 EXAMPLES_NAME, RECORD_NAME = "examples.jsonl", "record.json"
 
@@ -73,8 +73,6 @@ class PlainRecord:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file that is there whole or not at all."""
+    """Write a file that is there whole or not at all, and its folder where there is none. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    replace(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mage.errors import UserError, unknown_choice
 from runners.findings import unknown_field
+from runners.settings import Settings
 
 NO_NAME = re.compile(r"_.*|null|true|false|[-+]?[0-9.]+", re.IGNORECASE)
 """What is no choice of a group: a base of several, and what Hydra reads as something else than a name."""
@@ -62,6 +63,14 @@ def refuse_bases(overrides: Sequence[str], loader: ConfigLoader) -> None:
         for value in values.split(","):
             if NO_NAME.fullmatch(value.rpartition("/")[2]) and loader.get_group_options(group):
                 raise unknown_choice(group, value, choices_of(group, loader))
+
+
+def refuse_deletions(overrides: Sequence[str], loader: ConfigLoader) -> None:
+    """Raise `UserError` for `~task` and the like: every section has to be there, one field of it need not."""
+    for override in overrides:
+        group = override[1:].partition("=")[0]
+        if override.startswith("~") and group in Settings.model_fields and (listed := choices_of(group, loader)):
+            raise UserError(f"{override}: {group} is missing from the config then. Allowed: {', '.join(listed)}.")
 
 
 def refuse_launchers(overrides: Sequence[str], loader: ConfigLoader) -> None:

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import torch
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mage.errors import UserError
 from mage.training.trainer import Progress as Standing
+from runners.bar import bar
 from runners.building import build
 from runners.recipe import claim
 from runners.store.lock import LockedError, locked
@@ -136,15 +136,7 @@ class TrainingDisplay:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left at most"),
-            TimeRemainingColumn(),
-        )
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._bar = bar(console, "left at most")
         self._task = self._bar.add_task("training")
 
     def __enter__(self) -> TrainingDisplay:

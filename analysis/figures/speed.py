@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from analysis.figures.style import Look, legend_below, looks, outer_labels, panels, save, shift, styled, title
+from analysis.figures.style import Look, legend_below, looks, outer_labels, panels, save, shift, short, styled, title
 from analysis.ordering import base_method
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def speedup_by_context(points: pd.DataFrame, folder: Path, name: str) -> list[Pa
                 _draw(axis, line, line.index * shift(rank, len(methods)), method, look)
         axis.axhline(1.0, color="#555555", linewidth=0.8, linestyle=":")
         axis.set_xscale("log", base=2)
-        axis.set_xticks(contexts, labels=[_short(context) for context in contexts])
+        axis.set_xticks(contexts, labels=[short(context) for context in contexts])
         axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xlim(contexts[0] / margin, contexts[-1] * margin)
         axis.set_ylim(0, HEADROOM * max(1.0, np.nanmax(own.reindex(columns=HEIGHTS).to_numpy(dtype=np.float64))))
@@ -86,10 +86,6 @@ def _errors(line: pd.DataFrame) -> np.ndarray | None:
         return None
     distances = [line.speedup - line.speedup_low, line.speedup_high - line.speedup]
     return np.vstack([np.nan_to_num(distance.to_numpy(dtype=np.float64)) for distance in distances])
-
-
-def _short(context: int) -> str:
-    return f"{context // 1024}K" if context % 1024 == 0 else str(context)
 
 
 def _panel(keys: list[str], values: object) -> str:

@@ -136,6 +136,11 @@ def outer_labels(axes: list[Axes]) -> None:
             axis.set_xlabel("")
 
 
+def short(tokens: int) -> str:
+    """A number of tokens as an axis has room for it: `8K` for 8192."""
+    return f"{tokens // 1024}K" if tokens % 1024 == 0 else str(tokens)
+
+
 def title(task: str, tasks: Iterable[str]) -> str:
     """The name of a panel: of tasks of one benchmark their own names, on two lines where it is long."""
     suites = {name.partition("/")[0] for name in tasks}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +14,7 @@ from runners.settings import ROOT
 
 if TYPE_CHECKING:
     from runners.cell import Cell
-    from runners.sweeping.outcome import Outcome
-    from runners.sweeping.progress import SweepProgress
-    from runners.tracking.tracker import Tracker
+    from runners.sweeping.audience import Audience
 
 
 @dataclass(frozen=True)
@@ -67,13 +65,7 @@ class JobLauncher(Launcher):
     def crew(self, folder: Path, cells: Sequence[Cell], jobs: int) -> Crew:
         """Return who starts the `jobs`. `folder`: of part files and logs."""
 
-    def launch(
-        self,
-        cells: Sequence[Cell],
-        tracker: Tracker,
-        progress: SweepProgress,
-        on_end: Callable[[Outcome], None],
-    ) -> None:
+    def launch(self, cells: Sequence[Cell], audience: Audience) -> None:
         """See Launcher. The jobs track their cells themselves."""
         from runners.environment import now
         from runners.launchers.supervisor import Supervisor
@@ -83,7 +75,7 @@ class JobLauncher(Launcher):
         parts = parts_of(cells, self.count(cells))
         stamp = "".join(c for c in now()[:19] if c.isdigit())
         folder = (cells[0].folder.parent / ".jobs" / f"{stamp}-{os.getpid()}").resolve()
-        supervisor = Supervisor(self.crew(folder, cells, len(parts)), folder, parts, progress, on_end)
+        supervisor = Supervisor(self.crew(folder, cells, len(parts)), folder, parts, audience)
         supervisor.start()
         if self.waits:
             supervisor.follow()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from runners.cell import Cell
-    from runners.sweeping.outcome import Outcome
-    from runners.sweeping.progress import SweepProgress
-    from runners.tracking.tracker import Tracker
+    from runners.sweeping.audience import Audience
 
 
 class Launcher(ABC):
@@ -27,15 +25,9 @@ class Launcher(ABC):
         """Raise `UserError` where `cells` cannot be launched from here, before anything is written or loaded."""
 
     @abstractmethod
-    def launch(
-        self,
-        cells: Sequence[Cell],
-        tracker: Tracker,
-        progress: SweepProgress,
-        on_end: Callable[[Outcome], None],
-    ) -> None:
+    def launch(self, cells: Sequence[Cell], audience: Audience) -> None:
         """Compute `cells`, which have no finished record, and return when no job is left.
 
-        `on_end` is told of each cell as it ends. Cells that it never hears of are unfinished: a job died, or
-        `runner.on_error=stop` ended the sweep.
+        `audience` hears of each cell as it ends. Those of which it never does are unfinished: a job died, or
+        `runner.on_error=stop` ended the sweep. Raises `UserError`, before anything is said, where none can be computed.
         """

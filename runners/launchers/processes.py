@@ -16,6 +16,7 @@ from signal import Signals
 from typing import TYPE_CHECKING
 
 from mage.errors import UserError
+from runners.findings import shown
 from runners.launchers.jobs import Crew, End, Job, JobLauncher, importable
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ class Processes(JobLauncher):
         visible = _visible()
         for device in map(str, self.devices):
             if device not in visible:
-                seen = ", ".join(visible) if visible else "none, this machine has no CUDA device that is visible"
-                raise UserError(f"launcher.devices={list(self.devices)}: {device} is not visible. Allowed: {seen}.")
+                seen = f"some of {shown(visible)}, or []" if visible else "[], as no CUDA device is visible here"
+                raise UserError(f"launcher.devices={shown(self.devices)}: {device} is not visible. Allowed: {seen}.")
         return [str(device) for device in self.devices] or visible
 
 

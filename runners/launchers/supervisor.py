@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from runners.cell import Cell
 from runners.launchers.cell_watch import CellWatch
 from runners.launchers.jobs import Crew, End, Job
+from runners.sweeping.audience import Audience
 from runners.sweeping.grouping import groups_of
 from runners.sweeping.job import write_part
-from runners.sweeping.outcome import Outcome
-from runners.sweeping.progress import SweepProgress
 
 TRIES = 2  # deaths at one place until the cell in flight there is given up
 SPOILT = 2  # cells given up in a row until the whole part is
@@ -39,15 +38,9 @@ class Shift:
 class Supervisor:
     """Follows the jobs of a sweep until the last has ended."""
 
-    def __init__(
-        self,
-        crew: Crew,
-        folder: Path,
-        parts: Sequence[list[Cell]],
-        progress: SweepProgress,
-        on_end: Callable[[Outcome], None],
-    ) -> None:
-        self._crew, self._folder, self._parts, self._progress, self._on_end = crew, folder, parts, progress, on_end
+    def __init__(self, crew: Crew, folder: Path, parts: Sequence[list[Cell]], audience: Audience) -> None:
+        self._crew, self._folder, self._parts = crew, folder, parts
+        self._progress, self._on_end = audience.progress, audience.on_end
         self._watch = CellWatch([cell for part in parts for cell in part])
         self._shifts: list[Shift] = []
         self._told = ""
@@ -55,16 +48,16 @@ class Supervisor:
         self._quiet_since = time.monotonic()
 
     def start(self) -> None:
-        """Write the parts and start a job for each."""
-        cells = [cell for part in self._parts for cell in part]
-        self._progress.begin(cells, f"{_count(len(cells), 'cell')} in {_count(len(self._parts), 'job')}")
-        for cell in cells:
-            self._progress.expect(cell, cell.settings.examples or 0, self._watch.rows(cell))
+        """Write the parts and start a job for each. Raises `UserError` where none can be, before anything is said."""
         paths = [self._folder / f"{number}.json" for number in range(1, len(self._parts) + 1)]
         for path, part in zip(paths, self._parts):
             write_part(path, part)
         try:
             jobs = self._crew.start(paths)
+            cells = [cell for part in self._parts for cell in part]
+            self._progress.begin(cells, f"{_count(len(cells), 'cell')} in {_count(len(self._parts), 'job')}")
+            for cell in cells:
+                self._progress.expect(cell, cell.settings.examples or 0, self._watch.rows(cell))
         except BaseException:
             self._crew.stop()
             raise

@@ -54,6 +54,7 @@ def run_part(path: Path) -> int:
 
     from runners.building import build
     from runners.feasibility import check_machine
+    from runners.sweeping.audience import Audience
     from runners.sweeping.outcome import Outcome, exit_status
     from runners.sweeping.progress import SweepProgress
     from runners.sweeping.worker import Worker
@@ -75,7 +76,7 @@ def run_part(path: Path) -> int:
     outcomes: list[Outcome] = []
     tracker = Guarded(build("tracker", cells[0].settings.tracker))
     with SweepProgress(Console(width=LOG_WIDTH), cells, cells) as progress:
-        Worker(cells, tracker, progress, outcomes.append).run()
+        Worker(cells, Audience(tracker, progress, outcomes.append)).run()
     return int(len(outcomes) < len(cells) or exit_status(outcomes))
 
 

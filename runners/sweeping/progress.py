@@ -8,8 +8,8 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from runners.bar import bar
 from runners.cell import Cell
 from runners.record import CellRecord
 from runners.variants import Variants
@@ -27,20 +27,13 @@ class SweepProgress:
         self._variants = Variants(cells)
         self._began = self._told = time.monotonic()
         self._asked = self._done = self._computed = 0
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
-        )
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._held: list[str] | None = []  # None once something was begun, or said
+        self._bar = bar(console, "left")
         self._task = self._bar.add_task("", total=sum(cell.settings.examples or 0 for cell in waiting))
 
     def __enter__(self) -> SweepProgress:
         if self._seen:
-            self.say(f"{self._seen} of {self._cells} cells are finished already.")
+            self.note(f"{self._seen} of {self._cells} cells are finished already.")
         self._bar.start()
         return self
 
@@ -48,13 +41,32 @@ class SweepProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+        if error is None:
+            self._release()
+
+    def note(self, text: str) -> None:
+        """Print a line before the first thing that is said or begun: none where a launcher refuses the cells."""
+        if self._held is None:
+            self.say(text)
+        else:
+            self._held.append(text)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
+        self._release()
+        self._print(text)
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        for text in held or ():
+            self._print(text)
+
+    def _print(self, text: str) -> None:
         self._console.print(escape(text), highlight=False, soft_wrap=True)
 
     def begin(self, cells: Sequence[Cell], named: str = "") -> None:
         """Cells start that are computed together, or by jobs as `named`."""
+        self._release()
         self._began = self._told = time.monotonic()
         self._asked = self._done = self._computed = 0
         first = self._variants.title(cells[0])

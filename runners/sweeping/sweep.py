@@ -18,6 +18,7 @@ from runners.environment import git_state
 from runners.launchers.launcher import Launcher
 from runners.settings import read_settings
 from runners.store.store import Store
+from runners.sweeping.audience import Audience
 from runners.sweeping.console import SweepConsole
 from runners.sweeping.limits import terminable
 from runners.sweeping.outcome import Outcome, exit_status, show
@@ -44,14 +45,16 @@ def run_sweep(configs: Sequence[Mapping[str, Any]]) -> int:
     if len(finished) < len(plan.cells):
         check_writable(Path(first.output_dir))
     console = SweepConsole()
-    _announce(plan, console)
+    notes = _notes(plan)
     if first.plan:
         from runners.sweeping.estimate import show_plan
 
+        for note in notes:
+            console.print(note)
         show_plan(console, plan.cells, [outcome.cell for outcome in finished.values()])
         return 0
     with terminable():
-        outcomes = Sweep(plan.cells, finished, launcher, Guarded(tracker), console).run()
+        outcomes = Sweep(plan.cells, finished, launcher, Guarded(tracker), console).run(notes)
     if exit_status(outcomes) and not launcher.waits:
         return 0  # nothing has failed: others are at it
     show(console, outcomes, sys.argv)
@@ -77,11 +80,11 @@ def check_writable(folder: Path) -> None:
         )
 
 
-def _announce(plan: SweepPlan, console: Console) -> None:
-    if plan.repeated:
-        console.print(_repetition(plan))
-    for task in dict.fromkeys(cell.labels.task for cell in plan.added):
-        console.print(f"No dense reference is named for {task}: it is computed too (dense_reference=true).")
+def _notes(plan: SweepPlan) -> list[str]:
+    """What a person should know of the cells that are planned."""
+    tasks = dict.fromkeys(cell.labels.task for cell in plan.added)
+    added = [f"No dense reference is named for {task}: it is computed too (dense_reference=true)." for task in tasks]
+    return [*([_repetition(plan)] if plan.repeated else []), *added]
 
 
 def _repetition(plan: SweepPlan) -> str:
@@ -109,16 +112,20 @@ class Sweep:
         self._cells, self._launcher, self._tracker, self._console = cells, launcher, tracker, console
         self._outcomes = dict(finished)
 
-    def run(self) -> list[Outcome]:
-        """Return the outcome of every cell, in order."""
+    def run(self, notes: Sequence[str] = ()) -> list[Outcome]:
+        """Return the outcome of every cell, in order. `notes` are printed once the launcher has not refused them.
+        Raises `UserError` where it does."""
         waiting = [cell for cell in self._cells if cell.folder not in self._outcomes]
         with SweepProgress(self._console, self._cells, waiting) as progress:
-            self._say_whose_code(progress.say)
+            for note in notes:
+                progress.note(note)
+            self._say_whose_code(progress.note)
             if waiting:
-                followed = self._tracker.sweep(self._cells[0].settings.name, self._cells, progress.say)
+                followed = self._tracker.sweep(self._cells[0].settings.name, self._cells, progress.note)
                 followed.progress(self._counts())
+                audience = Audience(self._tracker, progress, lambda ended: self._note(ended, followed))
                 try:
-                    self._launcher.launch(waiting, self._tracker, progress, lambda ended: self._note(ended, followed))
+                    self._launcher.launch(waiting, audience)
                 finally:
                     followed.finish(self._all())
         return self._all()

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from runners.cell import Cell
 from runners.store.lock import LockedError, locked
+from runners.sweeping.audience import Audience
 from runners.sweeping.grouping import groups_of
-from runners.sweeping.outcome import Outcome
-from runners.sweeping.progress import TOLD_EVERY_S, SweepProgress
+from runners.sweeping.progress import TOLD_EVERY_S
 from runners.sweeping.stamp import stamp_of
 from runners.sweeping.work import Work
 from runners.sweeping.workbench import Workbench
-from runners.tracking.tracker import Tracker
 
 HINT = "launcher=processes shares a sweep out"
 POLL_S = 0.2  # how often to look whether another process has finished a cell
@@ -27,15 +26,12 @@ class StoppedError(Exception):
 class Worker:
     """Works through cells in groups. Other processes may work on the same cells: each is computed once.
 
-    `on_end` is told how each cell ended, also of one that another process has finished meanwhile; of none that the end
-    of the sweep left unfinished.
+    `audience` is told how each cell ended, also of one that another process has finished meanwhile.
     """
 
-    def __init__(
-        self, cells: Sequence[Cell], tracker: Tracker, progress: SweepProgress, on_end: Callable[[Outcome], None]
-    ) -> None:
-        self._cells, self._progress, self._on_end = cells, progress, on_end
-        self._tracker = tracker
+    def __init__(self, cells: Sequence[Cell], audience: Audience) -> None:
+        self._cells = cells
+        self._tracker, self._progress, self._on_end = audience.tracker, audience.progress, audience.on_end
         self._bench = Workbench()
         self._before = {cell.folder: stamp_of(cell.folder) for cell in cells}
 

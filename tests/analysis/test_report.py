@@ -104,7 +104,8 @@ def test_the_report_is_written_beside_the_records(tmp_path: Path, capsys: pytest
     assert main([str(folder)]) == 0
     first = (folder / "analysis" / "report.html").read_bytes()
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert last == {"report": str(folder / "analysis" / "report.html"), "cells": 2, "failed": 0, "unfinished": 0}
+    counts = {"cells": 2, "failed": 0, "unfinished": 0, "kernels": 0}
+    assert last == {"report": str(folder / "analysis" / "report.html"), **counts}
     assert main([str(folder)]) == 0  # its own output is no cell, and the same records give the same report
     assert (folder / "analysis" / "report.html").read_bytes() == first
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import torch
+
+from runners.store.lock import locked
 
 
 def fork(work: Callable[[], int]) -> BaseProcess:
@@ -23,3 +27,26 @@ def fork(work: Callable[[], int]) -> BaseProcess:
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
     return process
+
+
+def hold(folder: Path) -> int:
+    """Hold the lock of a cell's folder, and say so with a file `held` there, until a signal ends the process."""
+    with locked(folder):
+        (folder / "held").touch()
+        signal.pause()
+    return 0
+
+
+def held_by_a_child(folder: Path) -> int:
+    """Return the process id of a child that holds the lock of `folder` by now."""
+    child = fork(lambda: hold(folder))
+    while not (folder / "held").exists():
+        time.sleep(0.001)
+    assert child.pid is not None
+    return child.pid
+
+
+def end(pid: int) -> None:
+    """Kill a child and wait until it is gone."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)

@@ -21,6 +21,7 @@ import runners.sweeping.worker
 from run import CONF
 from runners.cell import Cell
 from runners.composition import compose_sweep
+from runners.sweeping.audience import Audience
 from runners.sweeping.grouping import groups_of
 from runners.sweeping.plan import plan_sweep
 from runners.sweeping.progress import SweepProgress
@@ -45,9 +46,8 @@ def seconds_of(cells: list[Cell], clock: Callable[[], float], most: int) -> tupl
         with SweepProgress(Console(quiet=True), cells, cells) as progress:
             records = []
             began = clock()
-            runners.sweeping.worker.Worker(
-                cells, NoTracker(), progress, lambda ended: records.append(ended.record)
-            ).run()
+            audience = Audience(NoTracker(), progress, lambda ended: records.append(ended.record))
+            runners.sweeping.worker.Worker(cells, audience).run()
             took = clock() - began
     finally:
         runners.sweeping.worker.groups_of = together

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from runners.plain_record import write_json
 from runners.record import RecallResult
 from runners.store.place import Place
 from runners.store.store import Store
@@ -42,6 +44,28 @@ def test_a_new_file_s_name_is_durable_with_its_folders(tmp_path: Path, monkeypat
     store.finish(record(store))
     told = "a power cut must not leave the checksum of the record before alone"
     assert [Path(path).name for path in synced] == ["checksums", "record.json.tmp", store.folder.name], told
+
+
+def test_a_plain_record_s_json_is_durable_and_all_new_or_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced, sync = tmp_path / "cell" / "record.json", [], os.fsync
+
+    def noting(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        sync(descriptor)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", noting)
+    write_json(path, {"a": 1})
+    assert synced == ["record.json.tmp", "cell"]
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device.*record\.json"):
+        write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [left.name for left in path.parent.iterdir()] == ["record.json"]
 
 
 def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

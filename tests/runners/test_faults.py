@@ -1,6 +1,6 @@
 """What goes wrong for real: full and read-only disks, memory that runs out, hangs, dead owners, damaged files.
 
-Elsewhere: cells that raise in test_sweep_failures.py; signals, kills and two processes in test_interruption.py; kills
+Elsewhere: cells that raise in test_sweep_failures.py; signals, kills and four processes in test_interruption.py; kills
 between two writes in test_durability.py; single bytes in test_damaged_cells.py; a tracker whose server refuses or
 hangs in the tests of the tracker; configs in test_refusals.py; checkpoints in test_damaged_checkpoints.py and
 test_models.py.

@@ -1,4 +1,4 @@
-"""Kills, signals and a second process: at most the example in flight is lost, and nothing is computed twice."""
+"""Kills, signals and several processes: at most the example in flight is lost, and nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -71,17 +71,18 @@ def test_a_signal_ends_in_order_and_the_same_command_continues(
     )
 
 
-def test_two_processes_compute_each_cell_once(
+def test_four_processes_compute_each_cell_once(
     run: Run, out: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     computed = log_computed(monkeypatch, tmp_path / "computed")
-    children = [fork(lambda: run(*SWEEP)) for _ in range(2)]
+    two_groups = (*SWEEP, "task.lengths=[128],[192]")  # each shares its prefills: two processes can be at work
+    children = [fork(lambda: run(*two_groups)) for _ in range(4)]
     for child in children:
         child.join()
-    assert [child.exitcode for child in children] == [0, 0]
-    assert len(outcome(out)) == 5
+    assert [child.exitcode for child in children] == [0] * 4
+    assert len(outcome(out)) == 10
     assert Counter(computed()) == dict.fromkeys(computed(), 1)
-    assert len(computed()) == 5 * 12
+    assert len(computed()) == 10 * 12
 
 
 def test_a_cell_of_a_process_that_dies_is_taken_over(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
+from analysis.kernel_frame import kernel_points, read_kernels
 from mage.attention.torch_operations import TorchOperations
 
 FAST = ["runner=kernels", "runner.contexts=[64,96]", "runner.runs=3", "runner.kernels=[mass,gather]", "budget=16"]
@@ -28,6 +29,9 @@ def test_timings_are_written_and_summed_up(
     assert shapes == {(k, n, b) for k in ("mass", "gather") for n in (64, 96) for b in (1, 2)}
     assert record["environment"]["attention"] == "torch" and record["roofs"]["flops_per_second"] > 0
     assert set(last["share"]) == {f"{k}/torch/{n}x{b}" for k, n, b in shapes}
+    points = kernel_points(read_kernels([out]))
+    assert set(zip(points.kernel, points.context, points.batch)) == shapes and points.ours.all()
+    assert set(points.model) == {"tiny"} and set(points.dtype) == {"float32"} and set(points.budget) == {"16"}
 
 
 def test_what_differs_has_a_file_of_its_own(run: Callable[..., int], tiny_checkpoint: Path, out: Path) -> None:

@@ -58,6 +58,10 @@ def test_groups_that_share_a_prefill_stay_whole_where_they_can(cells: list[Cell]
         (("launcher=processes", "launcher.jobs=0"), r"launcher\.jobs=0 is out of range"),
         (("launcher=processes", "launcher.jobs=many"), r"launcher\.jobs=many"),
         (("launcher=processes", "launcher.devices=[3]"), r"launcher\.devices=\[3\]: 3 is not visible"),
+        (
+            ("launcher=processes", "launcher.devices=[a,1]"),
+            r"^launcher\.devices=\[a, 1\]: a is not visible\. Allowed: \[\], as no CUDA device is visible here\.$",
+        ),
         (("launcher=processes", "launcher.gpus=1"), r"launcher\.gpus is not a field.*devices, jobs"),
         (("launcher=slurm", "launcher.timeout_min=0"), r"launcher\.timeout_min=0 is out of range"),
         (("launcher=ray", "launcher.num_gpus=-1"), r"launcher\.num_gpus=-1"),
@@ -97,6 +101,30 @@ def test_a_machine_without_slurm_is_told(
     monkeypatch.setattr(runners.launchers.slurm.shutil, "which", lambda name: None)
     assert run("launcher=slurm") == 2
     assert "there is no sbatch on this machine" in capsys.readouterr().err
+
+
+def test_a_device_beside_those_that_are_visible_is_refused_with_these(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runners.launchers.processes, "_visible", lambda: ["0", "GPU-7"])
+    assert run("launcher=processes", "launcher.devices=[0,a]") == 2
+    assert capsys.readouterr().err == (
+        "launcher.devices=[0, a]: a is not visible. Allowed: some of [0, GPU-7], or [].\n"
+    )
+
+
+def test_jobs_that_cannot_be_started_are_refused_and_nothing_else_is_said(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, out: Path
+) -> None:
+    def refuse(self: object, parts: object) -> None:
+        raise UserError("launcher=processes: no")
+
+    assert run("method=mage") == 0  # a cell that is finished, which would be said too
+    monkeypatch.setattr(runners.launchers.processes.ProcessCrew, "start", refuse)
+    capsys.readouterr()
+    assert run("-m", "method=mage,quest", "budget=16,16", "seed=0,1", "launcher=processes", "launcher.jobs=2") == 2
+    printed = capsys.readouterr()
+    assert printed.err == "launcher=processes: no\n" and printed.out == ""
 
 
 def test_a_device_by_its_number_is_refused_where_a_job_sees_one(cells: list[Cell]) -> None:

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import re
-import signal
 import threading
 import time
 from collections import Counter
@@ -20,7 +19,7 @@ import pytest
 import runners.store.lease
 from runners.store.lease import lease_holder
 from runners.store.lock import LockedError, locked
-from tests.runners.processes import fork
+from tests.runners.processes import end, fork, held_by_a_child
 
 
 def without_locks(monkeypatch: pytest.MonkeyPatch, number: int = errno.ENOSYS) -> None:
@@ -51,26 +50,6 @@ def test_another_trouble_is_no_reason_for_a_lease(tmp_path: Path, monkeypatch: p
     without_locks(monkeypatch, errno.EIO)
     with pytest.raises(OSError, match="Input/output"), locked(tmp_path):
         pass
-
-
-def hold(folder: Path) -> int:
-    with locked(folder):
-        (folder / "held").touch()
-        signal.pause()
-    return 0
-
-
-def held_by_a_child(folder: Path) -> int:
-    child = fork(lambda: hold(folder))
-    while not (folder / "held").exists():
-        time.sleep(0.001)
-    assert child.pid is not None
-    return child.pid
-
-
-def end(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
 
 
 def age(folder: Path, seconds: float) -> None:

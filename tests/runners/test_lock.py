@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,22 +13,7 @@ import pytest
 
 import runners.store.lock
 from runners.store.lock import LOCK_NAME, LockedError, holder, locked
-from tests.runners.processes import fork
-
-
-def hold(folder: Path) -> int:
-    with locked(folder):
-        (folder / "held").touch()
-        signal.pause()
-    return 0
-
-
-def held_by_a_child(folder: Path) -> int:
-    child = fork(lambda: hold(folder))
-    while not (folder / "held").exists():
-        time.sleep(0.001)
-    assert child.pid is not None
-    return child.pid
+from tests.runners.processes import end, held_by_a_child
 
 
 def test_a_held_lock_is_refused_by_its_owner_s_name(tmp_path: Path) -> None:
@@ -39,14 +22,12 @@ def test_a_held_lock_is_refused_by_its_owner_s_name(tmp_path: Path) -> None:
         with pytest.raises(LockedError, match=str(pid)), locked(tmp_path):
             pass
     finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        end(pid)
 
 
 def test_a_dead_owner_s_lock_is_taken_over(tmp_path: Path) -> None:
     pid = held_by_a_child(tmp_path)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    end(pid)
     assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == pid
     with locked(tmp_path):
         assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == os.getpid()
@@ -121,8 +102,7 @@ def test_a_lock_that_other_machines_do_not_see_is_a_lease(
 def test_who_holds_it_is_told_and_changes_nothing(tmp_path: Path) -> None:
     pid = held_by_a_child(tmp_path)
     told = [holder(tmp_path)]
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    end(pid)
     told.append(holder(tmp_path))
     assert [(alive, owner and owner.pid) for alive, owner in told] == [(True, pid), (False, pid)]
 

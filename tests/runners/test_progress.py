@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from mage.errors import UserError
 from run import CONF
 from runners.composition import compose_sweep
 from runners.sweeping.plan import plan_sweep
@@ -54,6 +56,29 @@ def test_cells_together_tell_how_far_they_are(tiny_checkpoint: Path, monkeypatch
         "[1-2/2] 2 cells together, from dense niah: 8/20 examples, about 120 s left",
         "[1/2] dense niah: computed by another run",
     ]
+
+
+def test_notes_stand_before_the_first_line_and_go_with_an_error(tiny_checkpoint: Path) -> None:
+    (cell,) = plan_sweep(
+        compose_sweep([f"model.weights={tiny_checkpoint}", "method=dense"], CONF, multirun=False)
+    ).cells
+
+    def told(act: Callable[[SweepProgress], None]) -> list[str]:
+        file = io.StringIO()
+        with suppress(UserError), SweepProgress(Console(file=file, width=200), [cell], [cell]) as progress:
+            progress.note("first [bold]")
+            assert not file.getvalue()
+            act(progress)
+            progress.note("last")
+        return file.getvalue().splitlines()
+
+    def refuse(progress: SweepProgress) -> None:
+        raise UserError("no")
+
+    assert told(lambda progress: progress.begin([cell])) == ["first [bold]", "[1/1] dense niah ...", "last"]
+    assert told(lambda progress: progress.say("now")) == ["first [bold]", "now", "last"]
+    assert told(lambda progress: None) == ["first [bold]", "last"]
+    assert told(refuse) == []
 
 
 def test_dense_in_a_sweep_over_budgets_is_no_alarm(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

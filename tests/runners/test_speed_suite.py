@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from analysis.frame import load
+from analysis.kernel_frame import kernel_points, read_kernels
 from mage.timing import roofs
 from run import CONF
 from runners import random_model, speed_matrix
@@ -98,6 +99,8 @@ def test_it_needs_little_more_than_torch_and_its_records_are_read(arguments: lis
     assert set(results.latency.attention) == {"torch"}
     (kernels,) = (tmp_path / "out").glob("kernels_*.json")
     assert json.loads(kernels.read_text())["wrong"] == []
+    points = kernel_points(read_kernels([tmp_path / "out"]))
+    assert len(points) == 11 and (points.share > 0).all() and set(points.dtype) == {"float32"}
 
 
 @pytest.mark.gpu

@@ -24,6 +24,7 @@ from runners.cell import Cell
 from runners.composition import compose_sweep
 from runners.evaluate import Evaluate
 from runners.store.lock import locked
+from runners.sweeping.audience import Audience
 from runners.sweeping.outcome import Outcome
 from runners.sweeping.plan import plan_sweep
 from runners.sweeping.progress import SweepProgress
@@ -46,7 +47,8 @@ def work(cells: list[Cell]) -> tuple[dict[str, Outcome], SweepProgress]:
     """Have a worker compute the cells; return the outcomes by method, and the progress that it told."""
     outcomes: dict[str, Outcome] = {}
     with SweepProgress(Console(file=io.StringIO()), cells, cells) as progress:
-        Worker(cells, NoTracker(), progress, lambda o: outcomes.update({o.cell.labels.method: o})).run()
+        audience = Audience(NoTracker(), progress, lambda o: outcomes.update({o.cell.labels.method: o}))
+        Worker(cells, audience).run()
     return outcomes, progress
 
 
