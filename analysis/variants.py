@@ -43,7 +43,8 @@ def name_variants(cells: pd.DataFrame) -> pd.DataFrame:
 
 def _ways_of_running(config: dict[str, Any]) -> dict[str, str]:
     """Options of a runner that its task's label does not tell. Seeds are told apart, too: no seconds are pooled."""
-    options = _options(config, "runner") | flat({"capture": config.get("capture", True), "seed": config.get("seed", 0)})
+    ways = {"capture": config.get("capture", True), "fuse_commit": config.get("fuse_commit", False)}
+    options = _options(config, "runner") | flat({**ways, "seed": config.get("seed", 0)})
     return {key: value for key, value in options.items() if key not in TOLD and f"runner.{key}" not in IGNORED}
 
 

@@ -68,7 +68,14 @@ class Evaluate(CellRunner):
         from runners.material import stop_ids
 
         model = bench.model(cell)
-        engine = Engine(model, cell.method, cell.decoding, attention=cell.attention, capture=cell.settings.capture)
+        engine = Engine(
+            model,
+            cell.method,
+            cell.decoding,
+            attention=cell.attention,
+            capture=cell.settings.capture,
+            fuse_commit=cell.settings.fuse_commit,
+        )
         prefix = bench.prefix(engine, questions)
         generations = engine.generate(
             prefix,

@@ -12,6 +12,7 @@ import torch
 from baselines.dense import Dense
 from mage.budget import Budget
 from mage.errors import UserError, unknown_choice
+from mage.generation.fusing import check_fusing
 from mage.models.checkpoint import DTYPES, check_ids
 from mage.models.diffusion import DiffusionSpec
 from mage.models.tokenizer import Tokenizer
@@ -42,6 +43,8 @@ def check_feasible(cell: Cell) -> None:
     _check_block_size(spec, cell.checkpoint.config.max_positions)
     _check_routing(cell)
     cell.decoding.check(spec)
+    if cell.settings.fuse_commit:
+        check_fusing(spec, cell.decoding)
     cell.runner.check(spec, cell.checkpoint.config)
     _check_dense_layers(cell)
     cell.method.for_model(layers, spec.block_size)

@@ -29,7 +29,13 @@ IGNORED = (
     "runner.on_error",
 )
 # Options that came later, at the value that leaves a cell what it was before there was a choice.
-NEUTRAL = {"task.questions": 1, "runner.likelihood": False, "attention": "torch", "capture": True}
+NEUTRAL = {
+    "task.questions": 1,
+    "runner.likelihood": False,
+    "attention": "torch",
+    "capture": True,
+    "fuse_commit": False,
+}
 
 
 def identity_of(

@@ -34,8 +34,9 @@ class Latency(CellRunner):
     `batch` rows of `context` random tokens are prefilled for real, in passes of `prefill_chunk` tokens (None: one).
     Stop tokens are switched off, so that every block does all of its work. After a warm-up, `rounds` rounds alternate
     dense and the method over `blocks` blocks each, every one with its commit. Method dense is timed against itself: how
-    far its ratio is from 1 says how far to trust the others. `check_every`, `overlap`, and `capture` of the config: see
-    `Engine`, on both sides; the blocks in which forwards become graphs do not count, what they took is told beside. The
+    far its ratio is from 1 says how far to trust the others. `check_every`, `overlap`, and `capture` and `fuse_commit`
+    of the config: see `Engine`, on both sides; the blocks in which forwards become graphs do not count, what they took
+    is told beside, nor a first block, which holds no commit where these are fused: exact steps then are means. The
     window of random weights is lengthened where prefix and blocks need it.
 
     A cell is computed as a whole: its rounds belong to one process, one prefix and one measurement of the roofs.
@@ -142,6 +143,7 @@ class Latency(CellRunner):
             blocks=self.blocks,
             warm_blocks=warm_blocks_of(is_captured(method)),
             seed=cell.settings.seed,
+            fuse_commit=cell.settings.fuse_commit,
         )
         roofs = measure_roofs(model.device, model.body.lm_head.weight.dtype)
         prefix, peak = self._prefix(cell, bench, dense, work)
@@ -179,6 +181,7 @@ class Latency(CellRunner):
             check_every=self.check_every,
             capture=cell.settings.capture,
             overlap=self.overlap,
+            fuse_commit=cell.settings.fuse_commit,
         )
 
     def _prefix(self, cell: Cell, bench: Workbench, engine: Engine, work: Workload) -> tuple[Prefix, float | None]:

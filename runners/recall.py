@@ -51,6 +51,7 @@ class Recall(CellRunner):
             observer=observer,
             attention=cell.attention,
             capture=cell.settings.capture,
+            fuse_commit=cell.settings.fuse_commit,
         )
         prefix = bench.prefix(engine, questions)
         (generation,) = engine.generate(

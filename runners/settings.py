@@ -66,7 +66,8 @@ class Settings(BaseModel):
     """A whole config. `method`, `task`, `decoding`, `runner` and `tracker` are built from their `_target_`.
 
     `attention`: what computes it, see `mage.attention.implementation`. `capture`: repeat forwards as CUDA graphs where
-    there is a GPU, see `mage.generation.engine`. `launcher`: where the cells are computed. `plan`: only show them.
+    there is a GPU, `fuse_commit`: make the commit of a block part of the next one's first step, see
+    `mage.generation.engine`. `launcher`: where the cells are computed. `plan`: only show them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -80,6 +81,7 @@ class Settings(BaseModel):
     dense_reference: bool
     attention: Literal["auto", "torch", "triton"] = "auto"
     capture: bool = True
+    fuse_commit: bool = False
     model: ModelSettings
     method: dict[str, Any]
     task: dict[str, Any]

@@ -16,6 +16,7 @@ from mage.attention.implementation import operations, resolve
 from mage.budget import Budget
 from mage.generation.decoding import Static
 from mage.generation.engine import Engine
+from mage.generation.fusing import check_fusing
 from mage.generation.prefill import Prefix
 from mage.method import Method
 from mage.models.checkpoint import LanguageModel
@@ -66,6 +67,8 @@ class SpeedMatrix:
         needed = max(self._work(context).positions(size) for context in options.contexts)
         folder = Path(options.conf) / "model"
         self._shapes = [RandomModel.read(folder, name, block_size=size, positions=needed) for name in options.models]
+        for shape in self._shapes if options.fuse_commit else ():
+            check_fusing(shape.spec, Static())
         self.written: list[PlainRecord] = []
         self.skipped: list[str] = []
         self.wrong: list[str] = []
@@ -137,6 +140,7 @@ class SpeedMatrix:
             budget=options.budget,
             attention=self._attention,
             capture=self._capture,
+            fuse_commit=options.fuse_commit,
             environment=self._facts(started),
             runner={
                 "rounds": options.rounds,
@@ -198,6 +202,7 @@ class SpeedMatrix:
             check_every=_looks(model.spec),
             capture=self._capture,
             overlap=self._overlap,
+            fuse_commit=self._options.fuse_commit,
         )
 
     @property
@@ -210,7 +215,8 @@ class SpeedMatrix:
 
     def _work(self, context: int, batch: int = 1) -> Workload:
         warm = warm_blocks_of(self._device.type == "cuda")  # with graphs or without: one prefix serves both
-        return Workload(context=context, batch=batch, warm_blocks=warm, copies=True)
+        fused = self._options.fuse_commit
+        return Workload(context=context, batch=batch, warm_blocks=warm, copies=True, fuse_commit=fused)
 
     def _facts(self, started: str) -> dict[str, object]:
         capture = self._capture and self._device.type == "cuda"

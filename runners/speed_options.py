@@ -48,6 +48,11 @@ def read_options(given: Sequence[str] | None, description: str | None) -> argpar
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--attention", default="auto", help="auto, torch or triton")
     parser.add_argument("--eager", action="store_true", help="without CUDA graphs")
+    parser.add_argument(
+        "--fuse-commit",
+        action="store_true",
+        help="a block's commit in one forward with the next one's exact first step",
+    )
     parser.add_argument("--conf", default=str(ROOT / "conf"), help="the folder that holds model/")
     options = parser.parse_args(given)
     _check(options)

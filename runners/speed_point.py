@@ -90,6 +90,7 @@ def record_of(
     budget: int,
     attention: str,
     capture: bool,
+    fuse_commit: bool,
     environment: Mapping[str, Any],
     runner: Mapping[str, Any],
     placed: Mapping[str, str],
@@ -114,6 +115,7 @@ def record_of(
         "seed": 0,
         "attention": attention,
         "capture": capture,
+        "fuse_commit": fuse_commit,
         "runner": {"name": "latency", "context": point.context, "batch": point.batch, **runner},
     }
     return PlainRecord(

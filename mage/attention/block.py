@@ -14,7 +14,7 @@ from mage.attention.compact import CompactPrefix
 from mage.attention.forward_pass import Pass, PrefixStore, Signature
 from mage.attention.kept import KeptPart, KeptParts
 from mage.attention.operations import Operations
-from mage.attention.reference import causal_rows, group_rows, ungroup_rows
+from mage.attention.reference import causal_rows, group_rows, last_rows, ungroup_rows
 from mage.attention.sets import Aftermath, Sets
 from mage.attention.torch_operations import TorchOperations
 from mage.method import EXACT, REUSE, Method, Plan
@@ -72,24 +72,35 @@ class BlockAttention:
         causal: bool = False,
         rows: list[bool] | None = None,
         repeat: Callable[[Choice], None] | None = None,
+        ahead: int = 0,
     ) -> None:
         """Prepare a forward under the resolved `budgets`, one a row. `mark` tells the time (see `Clock`).
 
         `causal`: a position of the block sees the block only up to itself, as in the commit of a model whose finished
         tokens are causal; otherwise the block is seen whole. `rows`: which rows a commit writes (None: all). `repeat`:
-        carries out, or repeats, the choice of the sets that the forward needs (None: it is carried out).
+        carries out, or repeats, the choice of the sets that the forward needs (None: it is carried out). `ahead`: so
+        many positions before the block are in the forward too, the last entries of the prefix: the caller writes their
+        K, V of a layer before attention is called, and the method never sees them. Needs a forward that `is_exact`.
         """
         valid = self._cache.valid
-        # A row whose budget covers its prefix pays for no selection: alone in a batch it would not select.
-        limited = [not self._method.uses_budget or budget < n for budget, n in zip(budgets, valid.host)]
+        limited = self._limited(budgets, valid.host)
         plan = self._kept.planned(forward, self._method.plan(forward) if any(limited) else EXACT)
-        now = Pass(forward, plan, budgets, limited, valid, prompt_rows, causal, rows)
+        now = Pass(forward, plan, budgets, limited, valid, prompt_rows, causal, rows, ahead=ahead)
         self.now = replace(now, at_once=self._overlaps and plan.select == "after" and now.uniform)
         self._sets.begin(self.now, mark)
         if plan == REUSE:
             self._choose(mark, repeat)
         # What was read before the layers run is no part of what they leave behind.
         self._before, self._sets.reads = self._sets.reads, [0.0] * len(budgets)
+
+    def is_exact(self, forward: Forward, budgets: list[int], lengths: list[int]) -> bool:
+        """Whether in `forward` all layers attend to the whole prefix of `lengths` entries; a commit does no more."""
+        plan = self._method.plan(forward) if any(self._limited(budgets, lengths)) else EXACT
+        return plan.exact and (plan.select is None or not (forward.commit or self._follows))
+
+    def _limited(self, budgets: list[int], lengths: list[int]) -> list[bool]:
+        """A row whose budget covers its prefix pays for no selection: alone in a batch it would not select."""
+        return [not self._method.uses_budget or budget < n for budget, n in zip(budgets, lengths)]
 
     def _choose(self, mark: Callable[[], Any], repeat: Callable[[Choice], None] | None) -> None:
         """Choose and gather what the forward needs."""
@@ -122,10 +133,13 @@ class BlockAttention:
                     self.sparse_rows[row] |= compact.fewest[row] < length
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend from the block's `q` `[batch, heads, rows, d]` to the prefix and to its own `k`, `v`."""
+        """Attend from the block's `q` `[batch, heads, rows, d]`, positions ahead of it first, to the prefix and to its
+        own `k`, `v`."""
         now, plan, scale = self.now, self._plan_of(layer), q.shape[-1] ** -0.5
+        ahead, group = now.ahead, q.shape[1] // k.shape[1]
         keys, values = self._cache.entries(layer)
-        view = self._view(layer, q, k) if plan.select or self._observer else None
+        k, v = k[:, :, ahead:], v[:, :, ahead:]
+        view = self._view(layer, q[:, :, ahead:], k) if plan.select or self._observer else None
         if plan.select == "before" and view is not None:
             self._sets.plan(layer, view, now)
         compact = None if plan.exact else self._sets.needed_by(layer, now)
@@ -133,12 +147,13 @@ class BlockAttention:
             self._observer(view, None if compact is None else compact.indices)
         rows = group_rows(q, k.shape[1])
         if plan.prefix and not self._shadow:
-            out = self._kept.attend(layer, plan, rows, (keys, values, now.valid), (k, v), scale, now.causal)
+            out = self._kept.attend(layer, plan, rows, (keys, values, now.valid), (k, v), scale, now.causal, ahead)
         elif compact is None or self._shadow:
-            attended = self._operations.exact(rows, keys, values, now.valid, k, v, scale, now.causal)
+            attended = self._operations.exact(rows, keys, values, now.valid, k, v, scale, now.causal, ahead)
             out = attended.out
             if plan.select == "after" and view is not None:
-                view.lse_prefix, view.lse_block = attended.lse_prefix, attended.lse_block
+                view.lse_prefix = last_rows(attended.lse_prefix, group, ahead)
+                view.lse_block = last_rows(attended.lse_block, group, ahead)
                 self._sets.plan(layer, view, now)
         else:
             out = self._operations.sparse(rows, compact.keys, compact.values, compact.counts, k, v, scale, now.causal)
@@ -175,7 +190,7 @@ class BlockAttention:
         places = () if plan.exact and not writes else self._sets.places(attended=not writes)
         lengths = () if self._operations.static and not selects else tuple(now.valid.host)
         budgets = tuple(now.budgets) if writes else ()
-        return Signature((now.forward.commit, now.causal, plan, now.at_once), (places, lengths, budgets))
+        return Signature((now.forward.commit, now.causal, plan, now.at_once, now.ahead), (places, lengths, budgets))
 
     @property
     def aftermath(self) -> Aftermath:

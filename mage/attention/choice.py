@@ -34,7 +34,9 @@ class Choice:
         now = self.now
         if not self._steady or not now.uniform or not self._sets.waiting:
             return None
-        return Signature("choice", (self._sets.waiting, self._sets.places(attended=False), tuple(now.budgets)))
+        # Where a block's later steps plan too, what they see lies elsewhere than what a fused first step sees.
+        kind = ("choice", self._sets.ahead)
+        return Signature(kind, (self._sets.waiting, self._sets.places(attended=False), tuple(now.budgets)))
 
     @property
     def aftermath(self) -> Aftermath:

@@ -25,7 +25,8 @@ class PrefixStore(Protocol):
 @dataclass(frozen=True)
 class Pass:
     """A forward on the host. `limited[row]`: the row has more entries than its budget. `rows`: which rows a commit
-    writes (None: all). `at_once`: sets are chosen in the forward that plans them, beside its layers."""
+    writes (None: all). `at_once`: sets are chosen in the forward that plans them, beside its layers. `ahead`: positions
+    of the block before, whose commit the forward is too."""
 
     forward: Forward
     plan: Plan
@@ -36,6 +37,7 @@ class Pass:
     causal: bool
     rows: list[bool] | None
     at_once: bool = False
+    ahead: int = 0
 
     @property
     def uniform(self) -> bool:

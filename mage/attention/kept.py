@@ -8,6 +8,7 @@ from functools import cached_property
 from torch import Tensor
 
 from mage.attention.operations import Lengths, Operations
+from mage.attention.reference import last_rows
 from mage.method import EXACT, Plan
 from mage.view import Forward
 
@@ -62,11 +63,27 @@ class KeptParts:
         block: tuple[Tensor, Tensor],
         scale: float,
         causal: bool,
+        ahead: int = 0,
     ) -> Tensor:
-        """Attend to the block, given by its keys and values, and to the prefix or to what is kept of it. For the rest
-        see `Operations`."""
+        """Attend to the block, given by its keys and values, and to the prefix or to what is kept of it. Of positions
+        ahead of the block nothing is kept. For the rest see `Operations`."""
         if plan.prefix == "keep":
-            earlier = self._parts.get(layer)
-            part = self._operations.prefix(q, *prefix, scale, None if earlier is None else earlier.part)
-            self._parts[layer] = earlier or KeptPart(part, prefix[0].itemsize)
-        return self._operations.in_block(q, *block, self._parts[layer].part, scale, causal)
+            part = self._keep(layer, q, prefix, scale, q.shape[2] // (ahead + block[0].shape[2]), ahead)
+        else:
+            part = self._parts[layer].part
+        return self._operations.in_block(q, *block, part, scale, causal, ahead)
+
+    def _keep(
+        self, layer: int, q: Tensor, prefix: tuple[Tensor, Tensor, Lengths], scale: float, group: int, ahead: int
+    ) -> tuple[Tensor, Tensor]:
+        """Attend to the prefix, and return what that gives all rows."""
+        earlier = self._parts.get(layer)
+        into = None if earlier is None or ahead else earlier.part
+        whole = self._operations.prefix(q, *prefix, scale, into)
+        if earlier is None:
+            out, lse = (last_rows(rows, group, ahead).contiguous() for rows in whole)
+            self._parts[layer] = KeptPart((out, lse), prefix[0].itemsize)
+        elif ahead:
+            for kept_rows, rows in zip(earlier.part, whole):
+                kept_rows.copy_(last_rows(rows, group, ahead))
+        return whole

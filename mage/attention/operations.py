@@ -1,9 +1,11 @@
 """The operations of attention that an implementation offers: plain torch, or Triton kernels.
 
 Queries come grouped by KV head, `[batch, kv_heads, rows, d]` with `rows = query group * block rows`, head by head (see
-`group_rows`): row r is position `r % block rows` of the block. Keys and values of the prefix are those of the
-whole cache of a layer, `[batch, kv_heads, capacity, d]`, of which row b has `lengths.device[b]` entries: no shape
-depends on how long a prefix is, so that a forward can be captured once.
+`group_rows`): row r is position `r % block rows` of the block. Some operations take queries of `ahead` positions more,
+which stand before the block in each head: their keys and values are the last `ahead` entries of the prefix, which is
+then no shorter than that, and they see all of the prefix and nothing of the block. Keys and values of the prefix are
+those of the whole cache of a layer, `[batch, kv_heads, capacity, d]`, of which row b has `lengths.device[b]` entries:
+no shape depends on how long a prefix is, so that a forward can be captured once.
 """
 
 from __future__ import annotations
@@ -70,6 +72,7 @@ class Operations(ABC):
         v: Tensor,
         scale: float,
         causal: bool,
+        ahead: int = 0,
     ) -> Attended:
         """Attend to the whole prefix and to the block's own `k`, `v` `[batch, kv_heads, block rows, d]`.
 
@@ -108,7 +111,14 @@ class Operations(ABC):
 
     @abstractmethod
     def in_block(
-        self, q: Tensor, k: Tensor, v: Tensor, prefix: tuple[Tensor, Tensor], scale: float, causal: bool
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        prefix: tuple[Tensor, Tensor],
+        scale: float,
+        causal: bool,
+        ahead: int = 0,
     ) -> Tensor:
         """Attend to the block alone, and merge that with what the operation `prefix` gave, for these queries or others.
         Returns `[batch, kv_heads, rows, d]` in the dtype of the queries."""

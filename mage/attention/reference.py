@@ -28,10 +28,29 @@ def ungroup_rows(x: Tensor, num_heads: int) -> Tensor:
     return x.reshape(batch, num_heads, kv_heads * rows // num_heads, head_dim)
 
 
+def last_rows(x: Tensor, group: int, ahead: int) -> Tensor:
+    """Leave out the first `ahead` positions of each query head: `[batch, kv_heads, group * n, ...]`, as `group_rows`
+    stacks them, -> `[batch, kv_heads, group * (n - ahead), ...]`."""
+    return x.unflatten(2, (group, -1))[:, :, :, ahead:].flatten(2, 3) if ahead else x
+
+
 def causal_rows(rows: int, group: int, device: torch.device) -> Tensor:
     """Return who sees whom in a causal block of `rows` positions, bool `[group * rows, rows]`, as `group_rows` stacks
     the `group` query heads of a KV head."""
     return torch.ones(rows, rows, dtype=torch.bool, device=device).tril().repeat(group, 1)
+
+
+def visible_rows(block: int, group: int, device: torch.device, *, causal: bool, ahead: int = 0) -> Tensor | None:
+    """Return who sees whom of a block of `block` positions, bool `[group * (ahead + block), block]`, as `group_rows`
+    stacks the `group` query heads of a KV head; None when everyone sees all.
+
+    causal: see `causal_rows`. The `ahead` positions that stand before the block see nothing of it.
+    """
+    if not ahead:
+        return causal_rows(block, group, device) if causal else None
+    place = torch.arange(-ahead, block, device=device)[:, None]
+    seen = place >= torch.arange(block, device=device) if causal else (place >= 0).expand(-1, block)
+    return seen.repeat(group, 1)
 
 
 def float32_product(a: Tensor, b: Tensor) -> Tensor:

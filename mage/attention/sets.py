@@ -34,7 +34,8 @@ class Sets:
     """The sets of one generation, by layer. Call `begin` before each forward.
 
     `reads[row]`: entries that choosing has read in this forward. `selection_spans`, `check_spans`: see
-    `BlockAttention`. `waits`: whether gathering a set ever had to wait for its size.
+    `BlockAttention`. `waits`: whether gathering a set ever had to wait for its size. `ahead`: positions that were ahead
+    of the block where a selection was planned last.
     """
 
     def __init__(self, method: Method, cache: PrefixStore, operations: Operations, beside: Beside | None) -> None:
@@ -48,11 +49,14 @@ class Sets:
         self._checked: set[int] = set()  # layers of which a set was checked
         self._places: dict[bool, tuple[object, ...]] = {}  # told before, until something moves
         self.waits = False
+        self.ahead = 0
 
     def begin(self, now: Pass, mark: Callable[[], Any] | None) -> None:
         """Prepare a forward. `mark`: tells the time (None: no times are taken)."""
         self._mark = mark
         self._planned = {}
+        if now.plan.select is not None:
+            self.ahead = now.ahead
         if now.forward.step == 1 and not now.forward.commit:
             for kept in (self._pending, self._sets, self._compact):
                 kept.clear()  # a set is good for one block

@@ -11,7 +11,7 @@ from torch import Tensor
 from mage.attention.flash import fused_partial_attention
 from mage.attention.operations import Attended, Lengths, Operations
 from mage.attention.prefill import block_causal_attention
-from mage.attention.reference import causal_rows, masked_scores, merge
+from mage.attention.reference import masked_scores, merge, visible_rows
 
 
 class TorchOperations(Operations):
@@ -31,10 +31,11 @@ class TorchOperations(Operations):
         v: Tensor,
         scale: float,
         causal: bool,
+        ahead: int = 0,
     ) -> Attended:
         width = lengths.widest
         prefix, lse_prefix = fused_partial_attention(q, keys[:, :, :width], values[:, :, :width], scale, lengths.mask)
-        in_block, lse_block = _in_block(q, k, v, scale, causal)
+        in_block, lse_block = _in_block(q, k, v, scale, causal, ahead)
         return Attended(merge(prefix, lse_prefix, in_block, lse_block).to(q.dtype), lse_prefix, lse_block)
 
     def sparse(
@@ -77,9 +78,16 @@ class TorchOperations(Operations):
         return out
 
     def in_block(
-        self, q: Tensor, k: Tensor, v: Tensor, prefix: tuple[Tensor, Tensor], scale: float, causal: bool
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        prefix: tuple[Tensor, Tensor],
+        scale: float,
+        causal: bool,
+        ahead: int = 0,
     ) -> Tensor:
-        return merge(*prefix, *_in_block(q, k, v, scale, causal)).to(q.dtype)
+        return merge(*prefix, *_in_block(q, k, v, scale, causal, ahead)).to(q.dtype)
 
     def mass(
         self, q: Tensor, keys: Tensor, lengths: Lengths, lse: Tensor, scale: float, reduction: Literal["mean", "max"]
@@ -130,7 +138,8 @@ class TorchOperations(Operations):
         return block_causal_attention(q, k, v, start, block_size)
 
 
-def _in_block(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
+def _in_block(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, ahead: int = 0) -> tuple[Tensor, Tensor]:
     """Attend to the block's own keys: float32 output and log-sum-exp."""
-    mask = causal_rows(k.shape[2], q.shape[2] // k.shape[2], q.device) if causal else None
+    block = k.shape[2]
+    mask = visible_rows(block, q.shape[2] // (ahead + block), q.device, causal=causal, ahead=ahead)
     return fused_partial_attention(q, k, v, scale, mask)

@@ -40,8 +40,9 @@ class TritonOperations(Operations):
         v: Tensor,
         scale: float,
         causal: bool,
+        ahead: int = 0,
     ) -> Attended:
-        return Attended(*self._exact(q, keys, values, lengths.device, k, v, scale, causal))
+        return Attended(*self._exact(q, keys, values, lengths.device, k, v, scale, causal, ahead))
 
     def sparse(
         self,
@@ -70,9 +71,16 @@ class TritonOperations(Operations):
         return kept
 
     def in_block(
-        self, q: Tensor, k: Tensor, v: Tensor, prefix: tuple[Tensor, Tensor], scale: float, causal: bool
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        prefix: tuple[Tensor, Tensor],
+        scale: float,
+        causal: bool,
+        ahead: int = 0,
     ) -> Tensor:
-        out: Tensor = self._in_block(q, k, v, prefix, scale, causal)
+        out: Tensor = self._in_block(q, k, v, prefix, scale, causal, ahead)
         return out
 
     def mass(

@@ -23,8 +23,8 @@ class KVCache:
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.valid = Lengths.of([0] * batch, device)
         self._rows = torch.arange(batch, device=device)[:, None]
-        self._positions = torch.zeros((batch, 0), dtype=torch.long, device=device)
-        self._placed: Lengths | None = None  # where the positions were last told for
+        self._positions: dict[tuple[int, int], Tensor] = {}
+        self._placed: dict[tuple[int, int], Lengths] = {}  # where each of the positions was last told for
 
     @property
     def lengths(self) -> list[int]:
@@ -35,15 +35,17 @@ class KVCache:
         """Return keys and values `[batch, kv_heads, capacity, head_dim]` of a layer, without a copy."""
         return self.keys[layer], self.values[layer]
 
-    def positions(self, entries: int) -> Tensor:
-        """Return where the next `entries` of each row go, `[batch, entries]`: one tensor, written anew in its place
-        when the lengths have moved."""
-        if self._positions.shape[1] != entries:
-            self._positions, self._placed = self._rows.new_empty((len(self.lengths), entries)), None
-        if self._placed is not self.valid:
-            torch.add(self.valid.device[:, None], torch.arange(entries, device=self.keys.device), out=self._positions)
-            self._placed = self.valid
-        return self._positions
+    def positions(self, entries: int, ahead: int = 0) -> Tensor:
+        """Return the last `ahead` positions of each row and where the next `entries` go, `[batch, ahead + entries]`:
+        one tensor of each shape, written anew in its place when the lengths have moved."""
+        shape = ahead, entries
+        if shape not in self._positions:
+            self._positions[shape] = self._rows.new_empty((len(self.lengths), ahead + entries))
+        if self._placed.get(shape) is not self.valid:
+            steps = torch.arange(-ahead, entries, device=self.keys.device)
+            torch.add(self.valid.device[:, None], steps, out=self._positions[shape])
+            self._placed[shape] = self.valid
+        return self._positions[shape]
 
     def write(self, layer: int, keys: Tensor, values: Tensor, start: int) -> None:
         """Write `[batch, kv_heads, entries, head_dim]` at `start` of every row. Lengths do not move."""
@@ -51,10 +53,17 @@ class KVCache:
         self.keys[layer, :, :, start:end] = keys
         self.values[layer, :, :, start:end] = values
 
-    def append(self, layer: int, keys: Tensor, values: Tensor, rows: list[bool] | None = None) -> None:
+    def append(
+        self,
+        layer: int,
+        keys: Tensor,
+        values: Tensor,
+        rows: list[bool] | None = None,
+        place: Tensor | None = None,
+    ) -> None:
         """Write `[batch, kv_heads, entries, head_dim]` behind the valid entries of the batch rows that `rows` names
-        (None: all). Lengths do not move: call `advance`."""
-        place, chosen = self.positions(keys.shape[2]), self._rows
+        (None: all), or at `place` `[batch, entries]`. Lengths do not move: call `advance`."""
+        place, chosen = self.positions(keys.shape[2]) if place is None else place, self._rows
         if rows is not None and not all(rows):
             kept = [row for row, named in enumerate(rows) if named]
             if not kept:

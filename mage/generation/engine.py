@@ -13,6 +13,7 @@ from mage.budget import Budget
 from mage.errors import UserError
 from mage.generation.captured import Graph, Recorder, Recording
 from mage.generation.decoding import Decoding
+from mage.generation.fusing import check_fusing
 from mage.generation.graph_memory import graph_memories
 from mage.generation.prefill import Prefix, prefill, prefill_common
 from mage.generation.session import Generation, Session
@@ -31,12 +32,16 @@ class Engine:
     at whether a block is done; steps behind its end change nothing and are counted. Policies that edit look at each.
     `capture`: on a GPU, repeat forwards as CUDA graphs (see `mage.generation.captured`); not where experts are routed,
     which asks the host, nor under a policy that edits. A generation does each kind of work once as it is and captures
-    it the next time: from its fourth block on all is repeated. `overlap`: choose MAGE's sets in the exact step that
-    plans them, on a second stream beside the feed-forward; a block that ends with that step has paid for nothing.
+    it the next time: from its fourth block on, with fused commits its fifth, all is repeated. `overlap`: choose MAGE's
+    sets in the exact step that plans them, on a second stream beside the feed-forward; a block that ends with that step
+    has paid for nothing.
+    `fuse_commit`: where the commit of a block and the first step of the next both attend exactly, run them as one
+    forward over both blocks, which reads the weights and the prefix once; a method that cannot runs as without.
     Where work cannot be captured, a warning says so and the engine goes on without (`recording` is None from then on).
     Memory of graphs is the model's: all its engines share it, of which one generates at a time.
 
-    Raises `UserError` when the decoding policy cannot work with the model, or the device not with `attention`.
+    Raises `UserError` when the decoding policy cannot work with the model, the device not with `attention`, or neither
+    with `fuse_commit` (see `mage.generation.fusing`).
     """
 
     def __init__(
@@ -52,14 +57,17 @@ class Engine:
         check_every: int = 1,
         capture: bool = True,
         overlap: bool = False,
+        fuse_commit: bool = False,
     ) -> None:
         if check_every < 1:
             raise UserError(f"check_every={check_every} is out of range. Allowed: an integer >= 1.")
         decoding.check(model.spec)
+        if fuse_commit:
+            check_fusing(model.spec, decoding)
         self.operations = operations(attention, model.device)
         self.model, self.method, self.decoding = model, method, decoding
         self._prefill_chunk, self._shadow, self._observer = prefill_chunk, shadow, observer
-        self._check_every, self._overlap = check_every, overlap
+        self._check_every, self._overlap, self.fuse_commit = check_every, overlap, fuse_commit
         graphs = capture and model.device.type == "cuda" and model.body.config.experts is None
         self.recording: type[Recording] | None = Graph if graphs else None
 
@@ -135,6 +143,7 @@ class Engine:
             recorder,
             stop_ids,
             check_every=self._check_every,
+            fuse_commit=self.fuse_commit,
         )
         with self._device():
             generations = session.run()

@@ -24,6 +24,7 @@ class Entry:
     kinds: list[str]
     reads: list[float]
     dense_reads: list[float]
+    commits: bool  # the block before
 
 
 class Ledger:
@@ -39,7 +40,8 @@ class Ledger:
         whole = (began, self._clock.mark())
         spans = attention.selection_spans, attention.check_spans
         reads = attention.reads, attention.dense_reads
-        self._entries.append(Entry(whole, *spans, list(active), list(kinds), *reads))
+        commits = attention.now.ahead > 0
+        self._entries.append(Entry(whole, *spans, list(active), list(kinds), *reads, commits))
 
     def settle(self, traces: Sequence[BlockTrace | None], captures: int) -> None:
         """Close the block, in which `captures` recordings were made: bring what was written down to the traces of its
@@ -54,6 +56,7 @@ class Ledger:
                 if trace is not None and entry.active[row]:
                     kind = entry.kinds[row]
                     trace.forwards[kind] += 1
+                    trace.fused += entry.commits
                     trace.seconds[kind] += rest / rows
                     trace.seconds["selection"] += selection / rows
                     trace.reads += entry.reads[row]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mage.attention.reference import causal_rows, group_rows, merge, partial_attention, ungroup_rows
+from mage.attention.reference import group_rows, merge, partial_attention, ungroup_rows, visible_rows
 from mage.errors import UserError
 from mage.generation.prefill import Prefix
 from mage.models.checkpoint import LanguageModel
@@ -45,7 +45,8 @@ def answer_nll(model: LanguageModel, prefix: Prefix, answers: Sequence[Sequence[
         keys, values = prefix.cache.keys[layer, :, :, :prefixed], prefix.cache.values[layer, :, :, :prefixed]
         rows, scale = group_rows(q, k.shape[1]), q.shape[-1] ** -0.5
         before = partial_attention(rows, keys, values, scale, visible)
-        within = partial_attention(rows, k, v, scale, causal_rows(q.shape[2], q.shape[1] // k.shape[1], q.device))
+        seen = visible_rows(q.shape[2], q.shape[1] // k.shape[1], q.device, causal=True)
+        within = partial_attention(rows, k, v, scale, seen)
         return ungroup_rows(merge(*before, *within), q.shape[1]).to(q.dtype)
 
     # The first token is told by the prefix, each other one by the token before it.

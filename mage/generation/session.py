@@ -62,9 +62,10 @@ class Session:
         recorder: Recorder,
         stop_ids: Sequence[Sequence[int]] | None = None,
         check_every: int = 1,
+        fuse_commit: bool = False,
     ) -> None:
         """`recorder`: does the forwards. `stop_ids[row]`: ids that end a row's answer beside the model's own, except as
-        its first token. `check_every`: see `Engine`."""
+        its first token. `check_every`, `fuse_commit`: see `Engine`."""
         self._recorder = recorder
         self._model, self._decoding, self._attention = model, decoding, attention
         self._prefix, self._budget = prefix, budget
@@ -78,8 +79,12 @@ class Session:
         self._may_settle = decoding.settles and not model.spec.causal
         # Only a policy that fills changes nothing when it is asked for a step too many.
         self._check_every = 1 if decoding.settles else check_every
-        shape = (len(self._limits), model.spec.block_size)
-        self._tokens = torch.zeros(shape, dtype=torch.long, device=model.device)  # what every forward reads
+        self._fuse_commit = fuse_commit
+        self._uncommitted: Tensor | None = None  # tokens of a finished block whose commit waits
+        # What every forward reads: the block, and ahead of it the one before where that is committed with it.
+        shape = (len(self._limits), 2 * model.spec.block_size)
+        self._both = torch.zeros(shape, dtype=torch.long, device=model.device)
+        self._tokens = torch.zeros_like(self._both[:, model.spec.block_size :])
         budgets = [None if budget is None else budget.resolve(length) for length in prefix.lengths]
         shared = prefix.seconds / len(budgets)
         self._results = [Generation([], None, Trace([], shared, tokens)) for tokens in budgets]
@@ -100,7 +105,10 @@ class Session:
                     result.trace.blocks.append(trace)
             denoised = self._denoise(canvas, block)
             self._close(canvas)
-            if not all(self._done):
+            if not all(self._done) and self._can_wait(block, denoised):
+                self._uncommitted = canvas.tokens
+                self._cache.advance(self._model.spec.block_size)
+            elif not all(self._done):
                 seed_logits = self._commit(canvas, block, denoised)
             self._ledger.settle(traces, self._recorder.captures - captures)
             if all(self._done):
@@ -158,6 +166,19 @@ class Session:
                 result.tokens.append(tokens[row][slot])
             self._done[row] = result.stopped or room <= len(tokens[row])
 
+    def _can_wait(self, block: int, denoised: Denoised) -> bool:
+        """Whether the commit of a finished block can be one forward with the first step of the next."""
+        if not self._fuse_commit:
+            return False
+        now = self._cache.lengths
+        then = [length + self._model.spec.block_size for length in now]
+        commit = Forward(block, denoised.steps + 1, commit=True)
+        exact = self._attention.is_exact
+        return exact(commit, self._budgets(now), now) and exact(Forward(block + 1, 1), self._budgets(then), then)
+
+    def _budgets(self, lengths: list[int]) -> list[int]:
+        return lengths if self._budget is None else [self._budget.resolve(length) for length in lengths]
+
     def _commit(self, canvas: Canvas, block: int, denoised: Denoised) -> Tensor:
         """Make the finished block's K, V part of the prefix; return the logits of its last position, `[batch, vocab]`.
 
@@ -180,35 +201,43 @@ class Session:
 
     def _forward(self, canvas: Canvas, forward: Forward, *, keep: list[bool] | None) -> Tensor:
         """Run a body over the block and return its logits `[batch, block size, vocab]`: the block body, or for a commit
-        the one that the prefix was made with.
+        the one that the prefix was made with. The block before goes ahead of it where that is still to be committed.
 
         `keep`: rows whose K, V of the block are written behind the prefix (None: no row), by a denoising step where
         the next forward overwrites them.
         """
-        lengths = self._cache.lengths
-        budgets = lengths if self._budget is None else [self._budget.resolve(length) for length in lengths]
-        self._tokens.copy_(canvas.tokens)
-        positions = self._cache.positions(self._tokens.shape[1])
+        size, before = self._model.spec.block_size, self._uncommitted
+        ahead, tokens = (0, self._tokens) if before is None else (size, self._both)
+        tokens[:, ahead:].copy_(canvas.tokens)
+        if before is not None:
+            tokens[:, :ahead].copy_(before)
+            self._uncommitted = None
+        positions = self._cache.positions(size, ahead)
         causal = forward.commit and self._model.spec.causal
         self._attention.begin(
             forward,
-            budgets,
+            self._budgets(self._cache.lengths),
             canvas.prompt,
             self._clock.mark,
             causal=causal,
             rows=keep,
             repeat=self._recorder.choose,
+            ahead=ahead,
         )
 
-        def attend_and_keep(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            self._cache.append(layer, k, v, keep)
+        def write_and_attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            if ahead:
+                self._cache.append(layer, k[:, :, :ahead], v[:, :, :ahead], place=positions[:, :ahead])
+            else:
+                self._cache.append(layer, k, v, keep)
             return self._attention(layer, q, k, v)
 
-        attend = self._attention if keep is None or forward.commit else attend_and_keep
+        writes = ahead or (keep is not None and not forward.commit)
+        attend = write_and_attend if writes else self._attention
         body = self._model.body if forward.commit else self._model.block_body
 
         def run() -> Tensor:
-            logits = body.logits(body.hidden(self._tokens, positions, attend))
+            logits = body.logits(body.hidden(tokens, positions, attend)[:, ahead:])
             self._attention.join()
             return logits
 

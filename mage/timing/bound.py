@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Bound:
     """Least seconds at the roofs: of one `exact`, `sparse` or `commit` forward, of the `selection` of a block where it
-    is no part of every sparse step, and of a whole `block`. None: no such forward ran."""
+    is no part of every sparse step, and of a whole `block`. None: no such forward ran. `exact` is a mean where some are
+    a commit, too."""
 
     exact: float | None
     selection: float | None
@@ -88,6 +89,9 @@ def bound_of(shape: Shape, roofs: Roofs, reading: Reading, side: Side, prefix: f
             sparse = least_seconds(forward_parts(shape, attended, gathered), roofs)
             selection = least_seconds([chosen], roofs)
     commit = exact if sparse is None or reading.exact_commit else sparse
+    if side.fused:
+        both = least_seconds(forward_parts(shape, layers * prefix, ahead=shape.rows), roofs)
+        exact += (both - exact) * side.fused / forwards["exact"]
     each = {"exact": exact, "sparse": sparse or 0.0, "commit": commit}
     block = (selection or 0.0) + sum(forwards[kind] * seconds for kind, seconds in each.items())
     ran: dict[str, Any] = {kind: each[kind] if forwards[kind] else None for kind in each}

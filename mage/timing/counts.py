@@ -47,19 +47,19 @@ class Shape:
         return 4 * self.body.num_heads * self.body.head_dim
 
 
-def forward_parts(shape: Shape, attended: float, read: float | None = None) -> list[Part]:
+def forward_parts(shape: Shape, attended: float, read: float | None = None, ahead: int = 0) -> list[Part]:
     """Return the parts of a denoising or commit forward, logits of all block rows included.
 
     `attended`: prefix entries that each position attends to, summed over layers. `read`: entries that pass from memory,
-    of one batch row, summed over layers, where a selection reads more (None: the same).
+    of one batch row, summed over layers, where a selection reads more (None: the same). `ahead`: positions that are
+    committed in the same forward: they attend to those entries and to nothing else, and have no logits.
     """
-    body, tokens = shape.body, shape.batch * shape.rows
+    body, tokens = shape.body, shape.batch * (ahead + shape.rows)
     moved = attended if read is None else read
-    pairs = attended + body.num_layers * shape.rows
-    attention = Part(
-        "attention", shape.batch * moved * shape.entry_bytes, tokens * pairs * shape.pair_flops
-    )  # the block's own K, V stay on the chip
-    return [*_layers(shape, tokens, passes=1), attention, _head(shape, tokens)]
+    pairs = tokens * attended + shape.batch * body.num_layers * shape.rows**2
+    # The block's own K, V stay on the chip.
+    attention = Part("attention", shape.batch * moved * shape.entry_bytes, pairs * shape.pair_flops)
+    return [*_layers(shape, tokens, passes=1), attention, _head(shape, shape.batch * shape.rows)]
 
 
 def selection_part(shape: Shape, metadata: float, scorers: Scorers) -> Part:

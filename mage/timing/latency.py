@@ -28,7 +28,8 @@ def measure(
 ) -> tuple[Conditions, list[Timed]]:
     """Time `rounds` rounds of both engines on `prefix`, which `prefilled` made of `work` in passes of `chunk` tokens.
 
-    Both engines have the same model, its stop tokens switched off, and the same decoding. Raises what generating may.
+    Both engines have the same model, its stop tokens switched off, and the same decoding, and are to fuse commits, or
+    not to, as `work` says. Raises what generating may.
     """
     body, spec = dense.model.body.config, dense.model.spec
     shape = Shape(body, prefix.cache.keys.element_size(), work.batch, spec.block_size)
@@ -37,11 +38,13 @@ def measure(
     readings = [Reading.of(engine.method, tokens, body.num_layers, spec.block_size) for engine in (dense, method)]
     nothing = empty(dense, work.batch, work.warm_blocks)
     contest = Contest(dense, method, budget, prefix, nothing, work.warm_blocks, work.seed)
-    entries = work.mean_prefix(spec.block_size)
     timed = []
     for one in contest.rounds(rounds):
-        sides = zip(readings, (one.dense, one.method))
-        timed.append(Timed(one, *(bound_of(shape, roofs, reading, side, entries) for reading, side in sides)))
+        bounds = []
+        for reading, side in zip(readings, (one.dense, one.method)):
+            entries = work.mean_prefix(spec.block_size, fused=side.fused > 0)
+            bounds.append(bound_of(shape, roofs, reading, side, entries))
+        timed.append(Timed(one, *bounds))
     parts = prefill_parts(made, work.context, unit=spec.prefill_unit, chunk=chunk)
     attention = dense_seconds(prefix, body.num_heads, spec.block_size, [dense.operations])
     conditions = Conditions(
@@ -60,6 +63,6 @@ def measure(
         prefill_rows=made.batch,
         selects_each_step=readings[1].selects_each_step,
         warm_blocks=work.warm_blocks,
-        empty_entries=nothing.lengths[0] + work.warm_blocks * spec.block_size,
+        empty_entries=nothing.lengths[0] + (work.warm_blocks + dense.fuse_commit) * spec.block_size,
     )
     return conditions, timed

@@ -6,8 +6,19 @@ import pytest
 import torch
 
 from mage.attention import reference
+from mage.attention.operations import Lengths
 from mage.attention.prefill import block_causal_attention
-from mage.attention.reference import float32_product, group_rows, masked_scores, merge, partial_attention, ungroup_rows
+from mage.attention.reference import (
+    float32_product,
+    group_rows,
+    last_rows,
+    masked_scores,
+    merge,
+    partial_attention,
+    ungroup_rows,
+    visible_rows,
+)
+from mage.attention.torch_operations import TorchOperations
 
 SHAPES = [(1, 1, 1, 1, 8, 5), (2, 4, 2, 7, 16, 33), (1, 6, 2, 4, 8, 1), (3, 4, 4, 8, 4, 64)]
 
@@ -41,6 +52,44 @@ def test_merged_parts_equal_the_whole(shape: tuple[int, ...], split: int) -> Non
     expected = softmax_attention(q, k, v, torch.ones(q.shape[2], k.shape[2], dtype=torch.bool))
     torch.testing.assert_close(ungroup_rows(merge(*first, *second), q.shape[1]), expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(merge(*second, *first), merge(*first, *second), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [False, True], ids=["whole", "causal"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("ahead", [0, 1, 3, 5])
+def test_positions_ahead_of_a_block_see_the_prefix_alone(shape: tuple[int, ...], ahead: int, causal: bool) -> None:
+    """One softmax over the keys of two rows of prefix, whose last entries are the positions ahead, and of the block."""
+    batch, heads, kv_heads, block, dim, capacity = shape
+    capacity += ahead
+    q, k, v = tensors((batch, heads, kv_heads, ahead + block, dim, capacity + block))
+    lengths = [max(1, capacity - row) for row in range(batch)]
+    keys, values, own = k[:, :, :capacity], v[:, :, :capacity], (k[:, :, capacity:], v[:, :, capacity:])
+    rows, operations = group_rows(q, kv_heads), TorchOperations()
+    held, scale = Lengths.of(lengths, q.device), dim**-0.5
+    found = operations.exact(rows, keys, values, held, *own, scale, causal, ahead)
+    kept = operations.prefix(rows, keys, values, held, scale)
+    again = operations.in_block(rows, *own, kept, scale, causal, ahead)
+    for row, length in enumerate(lengths):
+        visible = torch.zeros(ahead + block, capacity + block, dtype=torch.bool)
+        visible[:, :length] = True
+        for place in range(block):
+            visible[ahead + place, capacity : capacity + (place + 1 if causal else block)] = True
+        expected = softmax_attention(q[row : row + 1], k[row : row + 1], v[row : row + 1], visible)
+        for out in (found.out, again):
+            torch.testing.assert_close(ungroup_rows(out, heads)[row : row + 1], expected, atol=1e-5, rtol=1e-5)
+    unseen = found.lse_block.unflatten(2, (heads // kv_heads, -1))[..., :ahead]
+    assert torch.isneginf(unseen).all()
+
+
+def test_rows_of_each_head_behind_the_first_positions() -> None:
+    group, positions, ahead = 3, 7, 2
+    rows = torch.arange(group * positions).view(1, 1, -1)
+    wanted = [head * positions + place for head in range(group) for place in range(ahead, positions)]
+    assert last_rows(rows, group, ahead)[0, 0].tolist() == wanted
+    assert last_rows(rows, group, 0) is rows
+    seen = visible_rows(2, group, rows.device, causal=True, ahead=1)
+    assert seen is not None and seen.int().tolist() == [[0, 0], [1, 0], [1, 1]] * group
+    assert visible_rows(2, group, rows.device, causal=False) is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

@@ -27,11 +27,14 @@ pytestmark = [
 @methods
 @pytest.mark.parametrize("attention", ["torch", "triton"])
 @pytest.mark.parametrize("lengths", [[75], [75, 64, 3, 50]], ids=["one", "uneven"])
-def test_graphs_change_nothing(checkpoint: Any, name: str, attention: str, lengths: list[int]) -> None:
+@pytest.mark.parametrize("fused", [False, True], ids=["", "fused-commits"])
+def test_graphs_change_nothing(checkpoint: Any, name: str, attention: str, lengths: list[int], fused: bool) -> None:
     model = load_model(checkpoint, spec(), device="cuda")
     for decoding in DECODINGS.values():
         plain, graphs = (
-            Engine(model, METHODS[name], decoding, attention=attention, capture=capture, overlap=True)
+            Engine(
+                model, METHODS[name], decoding, attention=attention, capture=capture, overlap=True, fuse_commit=fused
+            )
             for capture in (False, True)
         )
         assert graphs.recording is Graph and plain.recording is None
@@ -49,13 +52,14 @@ def wide_model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
 
 @methods
 @pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("fused", [False, True], ids=["", "fused-commits"])
 def test_generations_of_a_gpu_repeat_themselves_in_the_same_memory(
-    wide_model: LanguageModel, name: str, overlap: bool
+    wide_model: LanguageModel, name: str, overlap: bool, fused: bool
 ) -> None:
-    lengths, decoding = [136, 72], Static(tokens_per_step=2)
+    lengths, decoding, more = [136, 72], Static(tokens_per_step=2), {"overlap": overlap, "fuse_commit": fused}
     results, reserved = [], []
     for capture in (False, True):
-        engine = Engine(wide_model, METHODS[name], decoding, attention="triton", capture=capture, overlap=overlap)
+        engine = Engine(wide_model, METHODS[name], decoding, attention="triton", capture=capture, **more)
         for _ in range(5):
             results.append(told(written(engine, lengths, new=64)))
             reserved.append(torch.cuda.memory_reserved())

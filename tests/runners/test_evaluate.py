@@ -103,6 +103,30 @@ def test_a_method_that_keeps_the_prefix_has_one_cell_for_all_budgets(run: Callab
     assert metrics["density"] < dense["density"] == 1.0 and metrics["sparse_token_share"] > 0.0
 
 
+def test_fused_commits_change_no_answer_and_are_told_of(
+    run: Callable[..., int], out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["examples=2", "budget=16", "model.block_size=4"]  # answers of some blocks
+    assert run("-m", "method=mage,quest", "fuse_commit=false,true", *small) == 0
+    assert "fuse_commit" in capsys.readouterr().out, "the table tells the two apart"
+    found = {}
+    for folder in (path for path in out.iterdir() if path.is_dir()):
+        record = CellRecord.model_validate_json((folder / "record.json").read_bytes())
+        rows = [
+            ExampleResult.model_validate_json(line) for line in (folder / "examples.jsonl").read_text().splitlines()
+        ]
+        found[record.labels.method, record.config["fuse_commit"]] = record.metrics, rows
+    assert len(found) == 6, "a reference for each"
+    for method, fuses in (("mage", True), ("dense", True), ("quest", False)):
+        (plain, wanted), (fused, got) = found[method, False], found[method, True]
+        assert [row.prediction for row in got] == [row.prediction for row in wanted]
+        assert [row.tokens_decided for row in got] == [row.tokens_decided for row in wanted]
+        assert plain["commit_forwards_per_block"] > 0 and fused["score"] == plain["score"]
+        left = 0.0 if fuses else plain["commit_forwards_per_block"]
+        assert fused["commit_forwards_per_block"] == left
+        assert fused["exact_forwards_per_block"] == plain["exact_forwards_per_block"]
+
+
 @pytest.mark.parametrize("capture", [True, False])
 @pytest.mark.parametrize("runner", ["evaluate", "recall", "latency"])
 def test_graphs_can_be_turned_off(

@@ -49,6 +49,7 @@ def cell(checkpoint: Path, *overrides: str) -> Cell:
         "model.device=cuda",
         "attention=triton",
         "capture=false",
+        "fuse_commit=true",
     ],
 )
 def test_what_can_change_a_result_changes_the_identity(override: str, tiny_checkpoint: Path) -> None:
@@ -188,7 +189,7 @@ def test_options_that_came_later_leave_the_identity_of_earlier_cells(tiny_checkp
     now = cell(tiny_checkpoint)
     before = {**now.config, "runner": {k: v for k, v in now.config["runner"].items() if k != "likelihood"}}
     assert "likelihood" in now.config["runner"] and read_cell(before).identity == now.identity
-    for option in ("attention", "capture"):
+    for option in ("attention", "capture", "fuse_commit"):
         before = {k: v for k, v in now.config.items() if k != option}
         assert option in now.config and read_cell(before).identity == now.identity
 

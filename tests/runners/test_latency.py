@@ -64,6 +64,26 @@ def test_a_sweep_times_methods_against_dense_and_ends_with_json(
     assert "0 cells computed, 2 were finished before" in capsys.readouterr().out
 
 
+def test_fused_commits_are_timed_against_dense_with_fused_commits(run: Run, out: Path) -> None:
+    assert run("-m", *FAST, "method=mage,quest", "fuse_commit=true") == 0
+    found = {
+        record.labels.method: (record, rows) for record, rows in map(read, (p for p in out.iterdir() if p.is_dir()))
+    }
+    for method, forwards in (
+        ("mage", {"exact": 1, "sparse": 7, "commit": 0}),
+        ("quest", {"exact": 0, "sparse": 8, "commit": 1}),
+    ):
+        record, rows = found[method]
+        assert record.config["fuse_commit"] is True
+        for row in rows:
+            assert (row.round.dense.forwards, row.round.method.forwards) == (
+                {"exact": 8, "sparse": 0, "commit": 0},
+                forwards,
+            )
+            assert row.round.dense.fused == 1
+        assert record.metrics["dense_commit_forwards_per_block"] == 0
+
+
 def test_the_window_of_random_weights_does_not_bind() -> None:
     random = ["runner=latency", "model=fast_dllm_v2_7b", "model.weights=random", "model.device=cpu"]
     configs = [compose_sweep([*random, f"runner.context={n}"], CONF, multirun=False) for n in (8192, 32768)]
@@ -106,6 +126,7 @@ def test_what_is_not_used_is_no_part_of_a_cell(override: str, tiny_checkpoint: P
         "runner.rounds=6",
         "runner.prefill_chunk=1024",
         "capture=false",
+        "fuse_commit=true",
         "runner.check_every=8",
         "runner.overlap=true",
         "decoding=threshold",

@@ -16,7 +16,7 @@ from mage.attention.kernels.tiles import Device, Tile, check_rows, compact_tile,
 ROWS = 32  # of a tile at most: the work is so little that it takes many small programs to spread it
 
 
-@triton.jit(do_not_specialize=["rows", "block", "heads"])
+@triton.jit(do_not_specialize=["rows", "block", "ahead", "heads"])
 def in_block_kernel(
     q,
     k,
@@ -35,6 +35,7 @@ def in_block_kernel(
     stride_vn,
     rows,
     block,
+    ahead,
     heads,
     scale,
     CAUSAL: tl.constexpr,
@@ -57,7 +58,8 @@ def in_block_kernel(
     top = tl.load(lse + flat * rows + row, mask=row < rows, other=float("-inf")) * LOG2_E
     total = tl.full((M,), 1.0, tl.float32)
     acc = tl.load(prefix + at, mask=held, other=0.0)
-    seen = row % block + 1 if CAUSAL else tl.full((M,), 0, tl.int32) + block
+    place = row % (ahead + block) - ahead  # in the block; below 0 before it, where none of it is seen
+    seen = tl.where(place < 0, 0, place + 1 if CAUSAL else block)
     k += batch * stride_kb + head * stride_kh
     v += batch * stride_vb + head * stride_vh
     top, total, acc = attend(
@@ -73,6 +75,7 @@ def in_block_attention(
     prefix: tuple[Tensor, Tensor],
     scale: float,
     causal: bool,
+    ahead: int = 0,
     *,
     tile: Tile | None = None,
 ) -> Tensor:
@@ -80,8 +83,8 @@ def in_block_attention(
 
     `q` `[batch, kv_heads, rows, d]`, `k`, `v` `[batch, kv_heads, block rows, d]`, each with its last dimension
     contiguous; `prefix`: float32 output like `q` and natural log-sum-exp `[batch, kv_heads, rows]`, contiguous. causal:
-    a position sees the block up to itself. `tile`: chosen from shapes and device where not given. Returns the output in
-    the dtype of `q`.
+    a position sees the block up to itself. `ahead`: positions of each query head before the block, which see nothing of
+    it. `tile`: chosen from shapes and device where not given. Returns the output in the dtype of `q`.
     """
     check_rows(q=q, k=k, v=v)
     batch, heads, rows, dim = q.shape
@@ -99,6 +102,7 @@ def in_block_attention(
         *v.stride()[:3],
         rows,
         block,
+        ahead,
         heads,
         scale * LOG2_E.value,
         CAUSAL=causal,

@@ -48,7 +48,8 @@ def attend(
 
     Of each row: `top` the largest score so far, `total` the sum of the weights and `out` the sum of weights times
     values, both relative to it. `scale` includes log2(e), so scores are in powers of two. MASKED: `end` need not
-    complete a tile, and a row sees the keys below its own `seen`; the first tile must hold one for every row.
+    complete a tile, and a row sees the keys below its own `seen`; one that has seen none yet has a `top` of minus
+    infinity, and a `total` and an `out` of 0.
     """
     step_k = tl.cast(stride_kn, tl.int64)
     step_v = tl.cast(stride_vn, tl.int64)
@@ -59,8 +60,11 @@ def attend(
         if MASKED:
             scores = tl.where((start + within)[None, :] < seen[:, None], scores, float("-inf"))
         higher = tl.maximum(top, tl.max(scores, 1) * scale)
-        weights = tl.exp2(scores * scale - higher[:, None])
-        decay = tl.exp2(top - higher)
+        level = higher
+        if MASKED:
+            level = tl.where(higher == float("-inf"), 0.0, higher)
+        weights = tl.exp2(scores * scale - level[:, None])
+        decay = tl.exp2(top - level)
         value = load_rows(values + start * step_v, stride_vn, within, end - start, MASKED, DIM, WIDTH)
         total = total * decay + tl.sum(weights, 1)
         out = tl.dot(weights.to(value.dtype), value, out * decay[:, None], input_precision="ieee")

@@ -12,7 +12,7 @@ from mage.attention.kernels.softmax import LOG2_E, attend, load_rows
 from mage.attention.kernels.tiles import Tile, check_rows, device_of, splits_of, streaming_tile, width_of
 
 
-@triton.jit(do_not_specialize=["rows", "block", "heads", "share", "capacity", "splits"])
+@triton.jit(do_not_specialize=["rows", "block", "ahead", "heads", "share", "capacity", "splits"])
 def part_kernel(
     q,
     keys,
@@ -41,6 +41,7 @@ def part_kernel(
     stride_bvn,
     rows,
     block,
+    ahead,
     heads,
     share,
     capacity,
@@ -91,15 +92,16 @@ def part_kernel(
     step_k = tl.where(in_block, stride_bkn, stride_kn)
     step_v = tl.where(in_block, stride_bvn, stride_vn)
     seen = tl.full((M,), 0, tl.int32) + end
-    if CAUSAL:
-        seen = tl.where(in_block, row % block + 1, seen)
+    if k is not None:
+        place = row % (ahead + block) - ahead  # in the block; below 0 before it, where none of it is seen
+        seen = tl.where(in_block, tl.where(place < 0, 0, place + 1 if CAUSAL else block), seen)
     top, total, acc = attend(
         queries, keys, values, step_k, step_v, whole, end, seen, scale, top, total, acc, True, N, DIM, WIDTH
     )
     channel = tl.arange(0, WIDTH)
     first = (tl.cast(flat, tl.int64) * (splits + 1) + split) * rows
     written = (row < rows) & (begin < end)
-    total = tl.where(written, total, 1.0)
+    total = tl.where(total > 0.0, total, 1.0)  # what sees nothing has no weight: its log-sum-exp is minus infinity
     tl.store(lses + first + row, top + tl.log2(total), mask=written)
     at = outs + (first + row)[:, None] * DIM + channel[None, :]
     tl.store(at, acc / total[:, None], mask=written[:, None] & (channel < DIM)[None, :])
@@ -114,6 +116,7 @@ def exact_attention(
     v: Tensor,
     scale: float,
     causal: bool,
+    ahead: int = 0,
     *,
     splits: int | None = None,
     tile: Tile | None = None,
@@ -122,13 +125,14 @@ def exact_attention(
 
     `q` `[batch, kv_heads, rows, d]`; `keys`, `values` `[batch, kv_heads, capacity, d]`, of which row b has `lengths[b]`
     entries (int32 `[batch]`, on the device, may be 0); `k`, `v` `[batch, kv_heads, block rows, d]`; each with its last
-    dimension contiguous. causal: a position sees the block up to itself. `splits`, `tile`: how the work is cut, chosen
-    from shapes and device where not given. Returns the output in the dtype of `q`, and the float32 natural
-    log-sum-exp of prefix and block `[batch, kv_heads, rows]`, minus infinity where a prefix is empty.
+    dimension contiguous. causal: a position sees the block up to itself. `ahead`: positions of each query head before
+    the block, which see the prefix alone; it must not be empty then. `splits`, `tile`: how the work is cut, chosen from
+    shapes and device where not given. Returns the output in the dtype of `q`, and the float32 natural log-sum-exp of
+    prefix and block `[batch, kv_heads, rows]`, minus infinity where nothing is seen.
     """
     lse = (q.new_empty(q.shape[:3], dtype=torch.float32), q.new_empty(q.shape[:3], dtype=torch.float32))
     lengths = lengths[:, None].expand(-1, keys.shape[1])
-    return attend_in_splits(q, keys, values, lengths, (k, v), scale, causal, lse, splits, tile), *lse
+    return attend_in_splits(q, keys, values, lengths, (k, v), scale, causal, lse, splits, tile, ahead=ahead), *lse
 
 
 def prefix_attention(
@@ -166,6 +170,7 @@ def attend_in_splits(
     splits: int | None,
     tile: Tile | None,
     out: Tensor | None = None,
+    ahead: int = 0,
 ) -> Tensor:
     """Attend as `exact_attention` does, with `lengths` `[batch, heads]` or None for all of the capacity, where `heads`,
     those of `keys`, are the KV heads or the query heads. `block`: its keys and values (None: to the prefix alone).
@@ -207,6 +212,7 @@ def attend_in_splits(
         *own_strides,
         rows,
         0 if k is None else k.shape[2],
+        ahead,
         heads,
         share,
         capacity,

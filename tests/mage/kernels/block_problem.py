@@ -23,6 +23,7 @@ class BlockProblem:
     k: Tensor
     v: Tensor
     scale: float
+    ahead: int = 0
 
     @classmethod
     def random(
@@ -36,8 +37,10 @@ class BlockProblem:
         dim: int,
         lengths: list[list[int]],
         capacity: int,
+        ahead: int = 0,
     ) -> BlockProblem:
-        """Draw one; `lengths[row]` has an entry for each KV head or for each query head."""
+        """Draw one; `lengths[row]` has an entry for each KV head or for each query head. `ahead`: positions of each
+        query head before the block."""
         torch.manual_seed(0)
         batch, heads = len(lengths), len(lengths[0])
 
@@ -48,12 +51,12 @@ class BlockProblem:
         keys = draw(batch, heads, capacity + 5, dim)[:, :, :capacity]
         values = draw(batch, capacity, heads, dim).transpose(1, 2)
         projected = draw(batch, block, kv_heads, 2 * dim).transpose(1, 2)
-        q = draw(batch, kv_heads, group * block, dim + 16)[..., :dim]
+        q = draw(batch, kv_heads, group * (ahead + block), dim + 16)[..., :dim]
         for row, counts in enumerate(lengths):
             for head, count in enumerate(counts):
                 keys[row, head, count:] = values[row, head, count:] = float("nan")
         held = torch.tensor(lengths, dtype=torch.int32, device=device)
-        return cls(2 * q, keys, values, held, projected[..., :dim], projected[..., dim:], dim**-0.5)
+        return cls(2 * q, keys, values, held, projected[..., :dim], projected[..., dim:], dim**-0.5, ahead)
 
     def expected(self, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Return the output and both log-sum-exp in float32."""
@@ -65,7 +68,8 @@ class BlockProblem:
         prefix, lse_prefix = partial_attention(by_buffer, keys, values, self.scale, mask[:, :, None])
         prefix, lse_prefix = prefix.view(q.shape), lse_prefix.view(q.shape[:3])
         visible = torch.ones(block, block, dtype=torch.bool, device=q.device)
-        visible = (visible.tril() if causal else visible).repeat(rows // block, 1)
+        visible = torch.cat((visible.new_zeros(self.ahead, block), visible.tril() if causal else visible))
+        visible = visible.repeat(rows // len(visible), 1)
         in_block, lse_block = partial_attention(q, self.k.float(), self.v.float(), self.scale, visible)
         return merge(prefix, lse_prefix, in_block, lse_block), lse_prefix, lse_block
 

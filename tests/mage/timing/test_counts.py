@@ -43,6 +43,15 @@ def test_attention_reads_keys_and_values_once_and_scores_them_in_every_head() ->
     assert attention.flops == 2 * 8 * 3 * (100 + 8) * 4 * 16 * 4  # batch, rows, layers, entries and block, heads * d
 
 
+def test_a_commit_in_the_same_forward_multiplies_and_reads_nothing_more() -> None:
+    alone, both = (by_name(forward_parts(SHAPE, 3 * 100, ahead=n)) for n in (0, 5))
+    assert {name: part.bytes for name, part in both.items()} == {name: part.bytes for name, part in alone.items()}
+    for name in ("projections", "feed-forward"):
+        assert both[name].flops == alone[name].flops * (5 + 8) / 8
+    assert both["logits"] == alone["logits"]
+    assert both["attention"].flops == alone["attention"].flops + 2 * 5 * 3 * 100 * 4 * 16 * 4
+
+
 def test_a_set_costs_what_it_holds_and_metadata_cost_bytes_alone() -> None:
     full, sparse, paged = (by_name(forward_parts(SHAPE, *a))["attention"] for a in ((300,), (60,), (60, 90)))
     assert sparse.bytes == full.bytes / 5
