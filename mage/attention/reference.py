@@ -1,4 +1,4 @@
-"""Attention in plain torch: the specification of every faster path, and the path taken on a CPU.
+"""Attention in plain torch: the specification of every faster path.
 
 All rows that share one KV head stand together: queries are `[batch, kv_heads, rows, head_dim]` with
 `rows = query_group * block rows`. Attention over parts of the keys returns its log-sum-exp beside its output, so that
@@ -83,9 +83,10 @@ def partial_attention(
 ) -> tuple[Tensor, Tensor]:
     """Attend to one part of the keys.
 
-    `q` `[batch, kv_heads, rows, d]`; `k`, `v` `[batch, kv_heads, n, d]`; `mask` `[batch, 1|kv_heads, 1, n]`, True where
-    visible. Returns the float32 output `[batch, kv_heads, rows, d]`, normalised within the part, and the log-sum-exp of
-    the scores `[batch, kv_heads, rows]`. A part with no visible key gives zeros and minus infinity.
+    `q` `[batch, kv_heads, rows, d]`; `k`, `v` `[batch, kv_heads, n, d]`; `mask` of two or four dimensions, broadcast to
+    `[batch, kv_heads, rows, n]`, True where visible. Returns the float32 output `[batch, kv_heads, rows, d]`,
+    normalised within the part, and the log-sum-exp of the scores `[batch, kv_heads, rows]`. A part with no visible key
+    gives zeros and minus infinity.
     """
     if k.shape[2] == 0:
         return q.new_zeros(q.shape, dtype=torch.float32), q.new_full(q.shape[:3], float("-inf"), dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""The operations of attention in plain torch: what every other implementation is measured by, and the CPU's path."""
+"""The operations of attention in torch: what every other implementation is measured by, and the CPU's path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from mage.attention.flash import fused_partial_attention
 from mage.attention.operations import Attended, Lengths, Operations
 from mage.attention.prefill import block_causal_attention
-from mage.attention.reference import masked_scores, merge, visible_rows
+from mage.attention.reference import masked_scores, merge, partial_attention, visible_rows
 
 
 class TorchOperations(Operations):
@@ -20,6 +20,10 @@ class TorchOperations(Operations):
 
     name: ClassVar[Literal["torch", "triton"]] = "torch"
     static: ClassVar[bool] = False
+
+    def __init__(self, *, plain: bool = False) -> None:
+        """`plain`: by the reference alone, however slow: what other implementations are measured by."""
+        self._attend = partial_attention if plain else fused_partial_attention
 
     def exact(
         self,
@@ -34,8 +38,8 @@ class TorchOperations(Operations):
         ahead: int = 0,
     ) -> Attended:
         width = lengths.widest
-        prefix, lse_prefix = fused_partial_attention(q, keys[:, :, :width], values[:, :, :width], scale, lengths.mask)
-        in_block, lse_block = _in_block(q, k, v, scale, causal, ahead)
+        prefix, lse_prefix = self._attend(q, keys[:, :, :width], values[:, :, :width], scale, lengths.mask)
+        in_block, lse_block = self._in_block(q, k, v, scale, causal, ahead)
         return Attended(merge(prefix, lse_prefix, in_block, lse_block).to(q.dtype), lse_prefix, lse_block)
 
     def sparse(
@@ -54,8 +58,8 @@ class TorchOperations(Operations):
         if counts is not None:
             mask = (torch.arange(entries, device=counts.device) < counts[..., None])[:, :, None]
         rows = q.reshape(batch, heads, -1, q.shape[3])
-        prefix, lse_prefix = fused_partial_attention(rows, keys, values, scale, mask)
-        in_block, lse_block = _in_block(q, k, v, scale, causal)
+        prefix, lse_prefix = self._attend(rows, keys, values, scale, mask)
+        in_block, lse_block = self._in_block(q, k, v, scale, causal)
         return merge(prefix.reshape(in_block.shape), lse_prefix.reshape(lse_block.shape), in_block, lse_block).to(
             q.dtype
         )
@@ -70,7 +74,7 @@ class TorchOperations(Operations):
         out: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         width = lengths.widest
-        found = fused_partial_attention(q, keys[:, :, :width], values[:, :, :width], scale, lengths.mask)
+        found = self._attend(q, keys[:, :, :width], values[:, :, :width], scale, lengths.mask)
         if out is None:
             return found
         for kept, part in zip(out, found):
@@ -87,7 +91,7 @@ class TorchOperations(Operations):
         causal: bool,
         ahead: int = 0,
     ) -> Tensor:
-        return merge(*prefix, *_in_block(q, k, v, scale, causal, ahead)).to(q.dtype)
+        return merge(*prefix, *self._in_block(q, k, v, scale, causal, ahead)).to(q.dtype)
 
     def mass(
         self, q: Tensor, keys: Tensor, lengths: Lengths, lse: Tensor, scale: float, reduction: Literal["mean", "max"]
@@ -137,9 +141,10 @@ class TorchOperations(Operations):
     def prefill(self, q: Tensor, k: Tensor, v: Tensor, start: int, block_size: int) -> Tensor:
         return block_causal_attention(q, k, v, start, block_size)
 
-
-def _in_block(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, ahead: int = 0) -> tuple[Tensor, Tensor]:
-    """Attend to the block's own keys: float32 output and log-sum-exp."""
-    block = k.shape[2]
-    mask = visible_rows(block, q.shape[2] // (ahead + block), q.device, causal=causal, ahead=ahead)
-    return fused_partial_attention(q, k, v, scale, mask)
+    def _in_block(
+        self, q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, ahead: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Attend to the block's own keys: float32 output and log-sum-exp."""
+        block = k.shape[2]
+        mask = visible_rows(block, q.shape[2] // (ahead + block), q.device, causal=causal, ahead=ahead)
+        return self._attend(q, k, v, scale, mask)

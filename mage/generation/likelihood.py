@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mage.attention.reference import group_rows, merge, partial_attention, ungroup_rows, visible_rows
+from mage.attention.flash import fused_partial_attention
+from mage.attention.reference import group_rows, merge, ungroup_rows, visible_rows
 from mage.errors import UserError
 from mage.generation.prefill import Prefix
 from mage.models.checkpoint import LanguageModel
@@ -44,9 +45,9 @@ def answer_nll(model: LanguageModel, prefix: Prefix, answers: Sequence[Sequence[
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         keys, values = prefix.cache.keys[layer, :, :, :prefixed], prefix.cache.values[layer, :, :, :prefixed]
         rows, scale = group_rows(q, k.shape[1]), q.shape[-1] ** -0.5
-        before = partial_attention(rows, keys, values, scale, visible)
+        before = fused_partial_attention(rows, keys, values, scale, visible)
         seen = visible_rows(q.shape[2], q.shape[1] // k.shape[1], q.device, causal=True)
-        within = partial_attention(rows, k, v, scale, seen)
+        within = fused_partial_attention(rows, k, v, scale, seen)
         return ungroup_rows(merge(*before, *within), q.shape[1]).to(q.dtype)
 
     # The first token is told by the prefix, each other one by the token before it.

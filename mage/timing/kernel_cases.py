@@ -1,7 +1,7 @@
 """What is timed of each kernel: the work, the bytes and operations that it cannot do without, and how right it is.
 
 Bytes: every operand is read once and every result written once. Operations: two a multiplication, of matrix products
-alone. Results are compared with `TorchOperations` in float32, on the last row of the batch.
+alone. Results are compared with the plain `TorchOperations` in float32, on the last row of the batch.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mage.selection import top_k
 from mage.timing.dense import Attention, implementations
 from mage.timing.kernel_shape import KernelShape, Operands
 
+REFERENCE = TorchOperations(plain=True)
 CHECKED_ROWS = 512  # of a prefill, at its start and at its end
 POSITION_MAJOR = ("flash-attn", "FlashInfer")  # these give [batch, rows, heads, d]
 
@@ -79,7 +80,7 @@ def _dense(operands: Operands, ours: Operations) -> Iterator[Case]:
             split = out.reshape(shape.batch, shape.block_size, shape.body.num_heads, shape.body.head_dim)
             out = group_rows(split.transpose(1, 2), kv_heads)
         q, prefix, block, lengths = _last(operands)
-        return relative_error(out[-1:], TorchOperations().exact(q, *prefix, lengths, *block, operands.scale, False).out)
+        return relative_error(out[-1:], REFERENCE.exact(q, *prefix, lengths, *block, operands.scale, False).out)
 
     ready = implementations(operands.cache, shape.body.num_heads, shape.block_size, [ours])
     for name, prepare in ready.items():
@@ -105,7 +106,7 @@ def _mass(operands: Operands, ours: Operations) -> Iterator[Case]:
 
     def error(got: Tensor) -> float:
         q, (last, _), _, lengths = _last(operands)
-        wanted = TorchOperations().mass(q, last, lengths, operands.lse[-1:], operands.scale, "mean")
+        wanted = REFERENCE.mass(q, last, lengths, operands.lse[-1:], operands.scale, "mean")
         return relative_error(got[-1:, :, : shape.context], wanted)
 
     moved = shape.context * (_entry_bytes(operands) + 4 * shape.heads) + _row_bytes(operands)
@@ -125,7 +126,7 @@ def _gather(operands: Operands, ours: Operations) -> Iterator[Case]:
     indices, out = operands.indices, operands.compact
 
     def error(got: tuple[Tensor, Tensor]) -> float:
-        wanted = TorchOperations().gather(keys[-1:], values[-1:], indices[-1:])
+        wanted = REFERENCE.gather(keys[-1:], values[-1:], indices[-1:])
         return max(relative_error(x[-1:], y) for x, y in zip(got, wanted))
 
     moved = operands.shape.entries * (4 * _entry_bytes(operands) + 8 * operands.shape.heads)
@@ -141,7 +142,7 @@ def _sparse(operands: Operands, ours: Operations) -> Iterator[Case]:
     def error(got: Tensor) -> float:
         q, _, own, _ = _last(operands)
         keys, values = (x[-1:].float() for x in buffers)
-        wanted = TorchOperations().sparse(q, keys, values, None, *own, operands.scale, False)
+        wanted = REFERENCE.sparse(q, keys, values, None, *own, operands.scale, False)
         return relative_error(got[-1:], wanted)
 
     seen = shape.entries + shape.block_size
@@ -160,7 +161,7 @@ def _page_bounds(operands: Operands, ours: Operations) -> Iterator[Case]:
     def error(got: tuple[Tensor, Tensor]) -> float:
         _, (last, _), _, lengths = _last(operands)
         wanted = (torch.empty_like(out[0][-1:]), torch.empty_like(out[1][-1:]))
-        TorchOperations().page_bounds(last, lengths, shape.page_size, 0, wanted)
+        REFERENCE.page_bounds(last, lengths, shape.page_size, 0, wanted)
         return max(relative_error(x[-1:], y) for x, y in zip(got, wanted))
 
     moved = (shape.context + 2 * shape.pages) * _entry_bytes(operands)
@@ -175,7 +176,7 @@ def _page_scores(reduction: Literal["sum", "max"], operands: Operands, ours: Ope
 
     def error(got: Tensor) -> float:
         q, lowest, highest = (x[-1:].float() for x in (operands.grouped, low, high))
-        return relative_error(got[-1:], TorchOperations().page_scores(q, lowest, highest, reduction))
+        return relative_error(got[-1:], REFERENCE.page_scores(q, lowest, highest, reduction))
 
     moved = shape.pages * (2 * _entry_bytes(operands) + 4 * shape.heads) + _row_bytes(operands)
     flops = 2 * _product_flops(shape, shape.pages) if reduction == "max" else 0.0  # a sum is taken before the product
@@ -197,7 +198,7 @@ def _prefill(operands: Operands, ours: Operations) -> Iterator[Case]:
         for start in (0, tokens - some):
             part = slice(start, start + some)
             keys, values = (x[:, :, : part.stop].float() for x in (k, v))
-            wanted = TorchOperations().prefill(q[:, :, part].float(), keys, values, start, shape.block_size)
+            wanted = REFERENCE.prefill(q[:, :, part].float(), keys, values, start, shape.block_size)
             found.append(relative_error(got[:, :, part], wanted))
         return max(found)
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mage.attention import flash
 from mage.attention.flash import fused_partial_attention
 from mage.attention.reference import causal_rows, partial_attention
 
@@ -41,6 +42,35 @@ def check(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> None:
 )
 def test_equals_the_reference(batch: int, heads: int, rows: int, keys: int, head_dim: int, peak: float) -> None:
     check(*problem(batch, heads, rows, keys, head_dim, peak))
+
+
+def test_the_fused_kernel_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = problem(2, 2, 5, 40, 16)
+    mask = (torch.arange(40) < torch.tensor([40, 3])[:, None])[:, None, None]
+    wanted = [partial_attention(q, k, v, 0.25, each) for each in (None, mask)]
+    monkeypatch.setattr(flash, "partial_attention", None)
+    with torch.inference_mode():
+        for each, (out, lse) in zip((None, mask), wanted, strict=True):
+            torch.testing.assert_close(flash.fused_partial_attention(q, k, v, 0.25, each), (out, lse))
+
+
+def test_what_the_kernel_would_misread() -> None:
+    """It asks for nothing itself: strides within a row, and keys that all rows share, it would take for others."""
+    q, k, v = problem(2, 2, 5, 40, 16)
+    across = torch.randn(2, 2, 16, 40).transpose(2, 3)
+    check(q, across, v)
+    check(q, k, across)
+    check(torch.randn(2, 2, 16, 5).transpose(2, 3), k, v)
+    check(q, k[:1], v[:1])
+
+
+def test_another_default_dtype() -> None:
+    q, k, v = problem(2, 2, 5, 40, 16)
+    torch.set_default_dtype(torch.float64)
+    try:
+        check(q, k, v, (torch.arange(40) < 7)[None])
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_rows_of_unlike_lengths() -> None:

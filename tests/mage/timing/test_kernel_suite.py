@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import fields
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from mage.attention import torch_operations
+from mage.attention.flash import fused_partial_attention
 from mage.attention.kernels.mass import attention_mass
 from mage.attention.torch_operations import TorchOperations
 from mage.budget import Budget
@@ -100,6 +103,17 @@ def test_what_is_wrong_or_fails_is_told() -> None:
     assert right == {"mass": False, "sparse": True, "gather": True, "page_bounds": True}
     assert found["sparse"].failure == "what it computed is not finite" and found["sparse"].seconds is None
     assert found["gather"].failure == "OSError: no kernel here" and found["gather"].seconds is None
+
+
+def test_the_cpu_s_own_path_is_compared_with_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*operands: Any) -> tuple[Tensor, Tensor]:
+        out, lse = fused_partial_attention(*operands)
+        return out * 1.5, lse
+
+    monkeypatch.setattr(torch_operations, "fused_partial_attention", too_large)
+    found = timings(TorchOperations(), ("dense", "sparse"))
+    right = {(t.kernel, t.implementation): t.is_right(torch.float32) for t in found}
+    assert right == {("dense", "torch"): False, ("dense", "torch SDPA"): True, ("sparse", "torch"): False}
 
 
 def test_a_shape_without_memory_is_left_out() -> None:
