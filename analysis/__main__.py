@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from analysis.frame import load
+from analysis.kernel_frame import failing, kernel_points
 from analysis.measure import Measure
 from analysis.report import write_report
 from analysis.wandb_group import PREFIX, fetch
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{table.caption}\n\n{table.markdown()}\n")
     failed = int((results.cells.status != "done").sum())
     counts = {"cells": len(results.cells), "failed": failed, "unfinished": len(results.unfinished)}
-    counts |= {"kernels": len(results.kernels)}
+    counts |= {"kernel_records": len(results.kernels)}
+    counts |= {"wrong_kernels": len(failing(kernel_points(results.kernels)))}
     print(json.dumps({"report": str(folder / "report.html"), **counts}))
     return 0
 

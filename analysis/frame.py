@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +118,7 @@ def read_cell(folder: Path) -> tuple[CellRecord, list[Row]]:
     if trouble := sums.trouble(written=True):
         raise UserError(
             f"{folder / CHECKSUMS_NAME} is damaged: {trouble}, so nothing tells whether {path.name} is what was "
-            f"written. What to do: python -m runners.store check {folder.parent}"
+            f"written. What to do: python -m runners.store check {shlex.quote(str(folder.parent))}"
         )
     if sums.contradict(path.name, content):
         raise UserError(f"{path} is not what was written: its checksum differs. The same sweep computes the cell anew")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from runners.kernel_record import PATTERN, KernelRecord, KernelTiming
 
 SETTINGS = ("model", "dtype", "block_size", "budget", "page_size", "attention", "device", "threads")
 NUMBERS = ("seconds", "spread", "gb_per_second", "tflops_per_second", "share", "relative_error", "over_best")
-DTYPE = re.compile(r"_(float32|float16|bfloat16)(?=[_.])")
+RIVALS = ("torch SDPA", "torch SDPA, causal", "flash-attn", "FlashInfer")
+"""Implementations of others, as `mage.timing` names them; any other one is a choice of this project."""
 
 
 def read_kernels(folders: Iterable[Path]) -> dict[Path, KernelRecord]:
@@ -28,11 +28,11 @@ def kernel_points(records: Mapping[Path, KernelRecord]) -> pd.DataFrame:
     """One row a timing, in reading order: by record, kernel as they were run, context, batch, ours first.
 
     `setting` tells the rows of a record from those of others, and is empty where there is but one; `file` is its path.
-    `ours`: whether the implementation is the one that `attention` chose. `wrong`: whether the record says so.
+    `ours`: whether the implementation is a choice of this project, be it torch's. `wrong`: whether the record says so.
     `over_best` and `best`, on rows of ours: the seconds of the fastest other implementation of the same kernel on the
     same shape over ours, and its name.
     """
-    told = {path: _settings(path, record) for path, record in records.items()}
+    told = {path: _settings(record) for path, record in records.items()}
     if len({tuple(own.items()) for own in told.values()}) < len(told):  # the same asked twice: of different times
         told = {path: own | {"started": records[path].environment.started} for path, own in told.items()}
     shown = [name for name in (*SETTINGS, "started") if name in varying(told)]
@@ -49,25 +49,31 @@ def kernel_points(records: Mapping[Path, KernelRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype(dict.fromkeys(NUMBERS, float)) if rows else pd.DataFrame()
 
 
+def failing(points: pd.DataFrame) -> pd.DataFrame:
+    """The timings of ours that failed, or computed something else."""
+    return points[points.ours & (points.wrong | (points.failure != ""))] if len(points) else points
+
+
 def _rows(record: KernelRecord) -> list[dict[str, Any]]:
     kernels = list(dict.fromkeys(timing.kernel for timing in record.timings))
-    ours = record.environment.attention
-    others = [(t.seconds, t.implementation, t.shape) for t in record.timings if t.seconds and t.implementation != ours]
+    others = [
+        (t.seconds, t.implementation, t.shape) for t in record.timings if t.seconds and t.implementation in RIVALS
+    ]
     fastest = {shape: (seconds, name) for seconds, name, shape in sorted(others, reverse=True)}  # the last one stays
 
     def place(timing: KernelTiming) -> tuple[int, int, int, bool]:
-        return kernels.index(timing.kernel), timing.context, timing.batch, timing.implementation != ours
+        return kernels.index(timing.kernel), timing.context, timing.batch, timing.implementation in RIVALS
 
     rows = []
     for timing in sorted(record.timings, key=place):
-        own = timing.implementation == ours
+        own = timing.implementation not in RIVALS
         best = fastest.get(timing.shape) if own else None
         rows.append(
             {
                 **timing.model_dump(),
                 "failure": timing.failure or "",
                 "ours": own,
-                "wrong": f"{timing.kernel}/{timing.implementation}/{timing.context}x{timing.batch}" in record.wrong,
+                "wrong": timing.name in record.wrong,
                 "over_best": best[0] / timing.seconds if best and timing.seconds else None,
                 "best": best[1] if best else "",
                 "roof_bytes_per_second": record.roofs.bytes_per_second,
@@ -77,16 +83,14 @@ def _rows(record: KernelRecord) -> list[dict[str, Any]]:
     return rows
 
 
-def _settings(path: Path, record: KernelRecord) -> dict[str, str]:
+def _settings(record: KernelRecord) -> dict[str, str]:
     """What decides the timings of a record beside the shapes, as far as it tells."""
-    model, runner = record.config.get("model", {}), record.config.get("runner", {})
-    dtypes = DTYPE.findall(path.name)
     values = (
-        record.model or model.get("name"),
-        model.get("dtype") or (dtypes[-1] if dtypes else None),
-        model.get("block_size"),
-        record.config.get("budget"),
-        runner.get("page_size"),
+        record.model,
+        record.dtype,
+        record.block_size,
+        record.budget,
+        record.page_size,
         record.environment.attention,
         record.environment.device,
         record.environment.threads,

@@ -9,8 +9,8 @@ import pandas as pd
 from analysis.escaping import visible
 from analysis.figures.kernels import TARGET, roof_shares
 from analysis.frame import Results
-from analysis.kernel_frame import kernel_points
-from analysis.kernel_table import LONGEST, conditions, kernel_table
+from analysis.kernel_frame import failing, kernel_points
+from analysis.kernel_table import LONGEST, kernel_table
 from analysis.section import Section, captioned
 
 
@@ -22,10 +22,15 @@ def kernel_sections(results: Results, folder: Path) -> list[Section]:
         shapes = points[["context", "batch"]].drop_duplicates()
         one = shapes.iloc[0]
         of = f" Context {one.context}, batch {one.batch}." if len(shapes) == 1 else ""
+        hollow = (
+            ""
+            if points[points.share.notna()].ours.all()
+            else " Hollow: implementations of others, measured beside ours."
+        )
         caption = (
             "Share of the nearer roof that single kernels reach, from cold caches: the least time that bytes and "
             "operations allow at the rates measured in the same run, over the median time. Broken line: "
-            f"{TARGET:g} %, the target of this project. Hollow: others, measured beside ours.{of} {conditions(points)}"
+            f"{TARGET:g} %, the target of this project.{hollow}{of} The conditions stand with the table."
         )
         section.figures = captioned(roof_shares(points, folder, "kernels-of-roof"), caption)
         section.tables = [kernel_table(points)]
@@ -35,11 +40,12 @@ def kernel_sections(results: Results, folder: Path) -> list[Section]:
 def _troubles(results: Results, points: pd.DataFrame) -> list[str]:
     """What must not be missed: kernels of ours that failed, those that computed something else, what had no memory."""
     lines = []
-    for _, point in points[points.ours].iterrows() if len(points) else ():
-        place = ", ".join(filter(None, [point.setting, f"context {point.context}, batch {point.batch}"]))
+    for _, point in failing(points).iterrows():
+        settings = [text for text in point.setting.split(", ") if text != point.implementation]
+        place = ", ".join(filter(None, [*settings, f"context {point.context}, batch {point.batch}"]))
         if point.failure:
             lines.append(f"Failed: {point.kernel} ({point.implementation}; {place}): {visible(point.failure, LONGEST)}")
-        elif point.wrong:
+        else:
             lines.append(
                 f"Wrong: {point.kernel} ({point.implementation}; {place}) differs from its float32 reference by "
                 f"{point.relative_error:.1e}."

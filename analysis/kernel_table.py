@@ -22,14 +22,14 @@ def kernel_table(points: pd.DataFrame) -> Table:
         "and share: of the bytes and operations that a kernel cannot do without (every operand read once, every result "
         "written once), against the nearer of the two roofs, which is named. "
         f"Error: relative norm of the difference to the float32 reference. {_others(shown)}"
-        f"{f'Not timed: {listed}. ' if listed else ''}{conditions(points)}"
+        f"{f'Not timed: {listed}. ' if listed else ''}{_conditions(points)}{_beyond(shown)}"
     )
     cells = pd.DataFrame([_row(point) for _, point in shown.iterrows()])
     unused = [name for name in ("setting", "over best") if cells[name].isin(["", HOLE]).all()]
     return Table("kernels", caption, cells.drop(columns=unused), points)
 
 
-def conditions(points: pd.DataFrame) -> str:
+def _conditions(points: pd.DataFrame) -> str:
     """Sentences on what was asked for, the device, and the roofs that were measured."""
     settings = ", ".join(text for text in (_setting(points, name) for name in SETTINGS) if text)
     devices, threads = sorted(set(points.device)), span(points.threads.astype(int))
@@ -41,6 +41,13 @@ def conditions(points: pd.DataFrame) -> str:
         f"run{'s' if points.file.nunique() > 1 else ''}: {bandwidth} GB/s, {rate} TFLOP/s."
         f"{'' if alike else ' Rows of different devices or threads are not to be compared.'}"
     )
+
+
+def _beyond(points: pd.DataFrame) -> str:
+    """Says what a share above the whole means, where there is one."""
+    if not (points.share > 1).any():
+        return ""
+    return " Above 100 % of a roof: one that is measured while the machine is busy can be too low."
 
 
 def _setting(points: pd.DataFrame, name: str) -> str:

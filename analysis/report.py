@@ -20,7 +20,7 @@ from analysis.marks import warnings
 from analysis.measure import Measure
 from analysis.ordering import method_order
 from analysis.samples import samples_table
-from analysis.section import Section, captioned, slug
+from analysis.section import Section, brief, captioned, slug
 from analysis.speed_sections import speed_sections
 from analysis.statistics import FEWEST
 from analysis.table import Table
@@ -169,6 +169,7 @@ def _render(template: str, title: str, sections: list[Section], path: Path) -> N
         keep_trailing_newline=True,
     )
     environment.filters["md"] = markdown
+    environment.filters["brief"] = brief
     environment.filters["data"] = lambda file: base64.b64encode(Path(file).read_bytes()).decode("ascii")
     text = environment.get_template(template).render(title=title, sections=sections)
     path.write_text(text, encoding="utf-8")

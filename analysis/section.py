@@ -29,6 +29,11 @@ def slug(*parts: str) -> str:
     return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part.replace("%", "pct")).strip("_") for part in parts)
 
 
+def brief(caption: str) -> str:
+    """The first sentence of a caption: in place of a figure, below which the whole caption stands."""
+    return re.split(r"(?<=\.) (?=[A-Z])", caption, maxsplit=1)[0]
+
+
 def captioned(paths: list[Path], caption: str) -> list[tuple[Path, str]]:
     """Each figure with the same caption."""
     return [(path, caption) for path in paths]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
 from inspect import isabstract
@@ -13,11 +13,14 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from mage.errors import UserError
-from runners.choices import target_of
+from runners.choices import target_in, target_of, targets_of
 from runners.findings import check_integers, first_error, shown, unknown_field
 from runners.settings import ROOT, Settings
 from tasks.errors import TaskError
 from tasks.task import Task
+
+CONF = ROOT / "conf"
+NAMED = 3  # choices of a class that a message names
 
 
 def target_class(section: str, config: Mapping[str, Any], kind: type = object) -> type:
@@ -49,12 +52,7 @@ def build(section: str, config: Mapping[str, Any], kind: type = object) -> Any:
     options = {key: value for key, value in config.items() if key not in ("_target_", "name")}
     for key in options:
         if key not in allowed:
-            choice = f"{section}={config['name']}" if "name" in config else ""
-            own = target_of(ROOT / "conf" / section, str(config.get("name")))
-            if own not in (None, config["_target_"]):  # not the class that the choice sets its fields for
-                told = f"{section}._target_={config['_target_']}: it has no field {key}, which {choice} may set."
-                raise UserError(f"{told} Allowed: {own}, or another choice of {section}.")
-            raise unknown_field(f"{section}.{key}", allowed, choice)
+            raise _stray_field(section, config, key, allowed)
     if experiments := getattr(target, "EXPERIMENTS", ()):
         needed = [f.name for f in fields(target) if f.init and f.default is f.default_factory is MISSING]
         for key in needed:
@@ -69,6 +67,28 @@ def build(section: str, config: Mapping[str, Any], kind: type = object) -> Any:
         if cause is not None:  # the class's own message names field, value and what is allowed
             raise UserError(str(cause)) from error
         raise first_error(error, target, section) from error
+
+
+def _stray_field(section: str, config: Mapping[str, Any], key: str, allowed: Iterable[str]) -> UserError:
+    """Return the error for a field that the class lacks: a slip, or one of a choice that is for another class."""
+    target, choice = config["_target_"], f"{section}={config['name']}" if "name" in config else ""
+    own = target_of(CONF / section, str(config.get("name")))
+    if own in (None, target):
+        return unknown_field(f"{section}.{key}", allowed, choice)
+    told = f"{section}._target_={target}: it has no field {key}, which {choice} may set."
+    targets = targets_of(CONF / section)
+    fitting = [name for name in targets if targets[name] == target]
+    fitting = fitting or [name for name in targets if _has_experiment_for(target, section, targets[name])]
+    if not fitting:
+        return UserError(f"{told} Allowed: {own}, or another choice of {section}.")
+    named = " or ".join(f"{section}={name}" for name in fitting[:NAMED])
+    return UserError(f"{told} Add {named}{' or another of its choices' if len(fitting) > NAMED else ''}.")
+
+
+def _has_experiment_for(target: str, section: str, own: str) -> bool:
+    """Whether the class `own` of a choice needs an experiment, and one of these puts `target` in its place."""
+    experiments = getattr(target_class(section, {"_target_": own}), "EXPERIMENTS", ())
+    return any(target_in(CONF / "experiment" / f"{each}.yaml", section) == target for each in experiments)
 
 
 @lru_cache

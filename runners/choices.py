@@ -31,14 +31,30 @@ def read_choice(folder: Path, name: str) -> dict[str, Any]:
 
 def target_of(folder: Path, name: str) -> str | None:
     """Return the class that the choice `name` of a group, or what it builds on, is for. None where nothing tells, and
-    where there is no such choice."""
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
+    where there is no such choice: a name may be any text."""
+    if name not in _files(folder):
         return None
-    own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    own = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
     bases = [base.partition("@")[0] for base in own.get("defaults", []) if isinstance(base, str)]
     found = [own.get("_target_"), *(target_of(folder, base) for base in bases)]
     return next((target for target in found if target is not None), None)
+
+
+def targets_of(folder: Path) -> dict[str, str]:
+    """Return the class of each choice of a group, by its name. A base of several is no choice."""
+    names = (name for name in _files(folder) if not name.rpartition("/")[2].startswith("_"))
+    return {name: target for name in names if (target := target_of(folder, name)) is not None}
+
+
+def target_in(experiment: Path, group: str) -> str | None:
+    """Return the class that the file of an experiment puts in the place of the one of a choice of `group`, if any."""
+    section = yaml.safe_load(experiment.read_text(encoding="utf-8")).get(group)
+    return section.get("_target_") if isinstance(section, dict) else None
+
+
+def _files(folder: Path) -> list[str]:
+    """Return the names of the files of a group, such as `longbench/qasper`."""
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
 def _over(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:

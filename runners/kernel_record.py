@@ -37,12 +37,18 @@ class KernelTiming(Schema):
         """The kernel, and context and batch that it was timed on."""
         return self.kernel, self.context, self.batch
 
+    @property
+    def name(self) -> str:
+        """How `KernelRecord.wrong` names it."""
+        return f"{self.kernel}/{self.implementation}/{self.context}x{self.batch}"
+
 
 class KernelRecord(Schema):
-    """The timings of one run, the roofs measured in it, and what went wrong: `wrong` names kernels of ours as
-    kernel/implementation/context x batch, `too_large` shapes.
+    """The timings of one run, the roofs measured in it, and what went wrong: `wrong` names kernels of ours, see
+    `KernelTiming.name`, `too_large` shapes as context x batch.
 
-    runner=kernels tells its `config`; the speed suite the `model`, and the `context` of all timings.
+    `model`, `dtype`, `block_size`, `budget` and `page_size` decide the timings beside the shapes; a record of before
+    they were written lacks some. runner=kernels tells its `config`, too, the speed suite the `context` of all timings.
     """
 
     runner: Literal["kernels"]
@@ -51,6 +57,10 @@ class KernelRecord(Schema):
     timings: list[KernelTiming]
     wrong: list[str]
     too_large: list[str]
+    model: str | None = None
+    dtype: str | None = None
+    block_size: int | None = None
+    budget: int | float | None = None
+    page_size: int | None = None
     config: dict[str, Any] = Field(default_factory=dict)
-    model: str = ""
     context: int | None = None

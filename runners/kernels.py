@@ -93,6 +93,11 @@ class Kernels:
         path = Path(settings.output_dir) / settings.name / name
         told = {
             "runner": "kernels",
+            "model": model.name,
+            "dtype": model.dtype,
+            "block_size": model.block_size,
+            "budget": settings.budget,
+            "page_size": self.page_size,
             "config": {name: config[name] for name in TOLD},
             "environment": {**facts(device, started), "attention": ours.name},
         }

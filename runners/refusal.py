@@ -66,10 +66,14 @@ def refuse_bases(overrides: Sequence[str], loader: ConfigLoader) -> None:
 
 
 def refuse_deletions(overrides: Sequence[str], loader: ConfigLoader) -> None:
-    """Raise `UserError` for `~task` and the like: every section has to be there, one field of it need not."""
+    """Raise `UserError` for `~task` and the like: a section that has no default has to be there, one field of it need
+    not."""
     for override in overrides:
         group = override[1:].partition("=")[0]
-        if override.startswith("~") and group in Settings.model_fields and (listed := choices_of(group, loader)):
+        field = Settings.model_fields.get(group)
+        if not override.startswith("~") or field is None or not field.is_required():
+            continue
+        if listed := choices_of(group, loader):
             raise UserError(f"{override}: {group} is missing from the config then. Allowed: {', '.join(listed)}.")
 
 

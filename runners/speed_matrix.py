@@ -120,7 +120,16 @@ class SpeedMatrix:
             self.wrong.append(f"{name} kernels: {self._failed(problem).last_line}")
             return
         self.wrong += [f"{name} {kernel}" for kernel in report.wrong]
-        told = {"runner": "kernels", "model": name, "context": context, "environment": self._facts(started)}
+        told = {
+            "runner": "kernels",
+            "model": name,
+            "dtype": options.dtype,
+            "block_size": shape.block_size,
+            "budget": options.budget,
+            "page_size": shape.page_size,
+            "context": context,
+            "environment": self._facts(started),
+        }
         write_json(self._out / f"kernels_{name}_{self._attention}_{options.dtype}.json", {**told, **report.record()})
 
     def _point(self, shape: RandomModel, point: Point, prefix: Prefixed | Outcome) -> None:

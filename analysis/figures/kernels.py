@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -16,17 +16,16 @@ TARGET = 80.0
 """Percent of the nearer roof that a kernel of this project is to reach."""
 ROW = 0.15
 """Height of a row in inches."""
-STEMS = {"bandwidth": "solid", "matrix": (0, (1, 1.2))}
+STEMS: dict[str, Any] = {"bandwidth": "solid", "matrix": (0, (1, 1.2))}
+NAMES = {"bandwidth": "bandwidth", "matrix": "matrix rate"}
 GREY = "#9a9a9a"
 OURS = "#D55E00"
-OTHERS = {  # implementations that are compared with; ours is a full circle
+OTHERS = {  # the look of each rival; ours is a full circle
     "torch SDPA": Look("#0072B2", "s", ""),
     "torch SDPA, causal": Look("#0072B2", "D", ""),
     "flash-attn": Look("#009E73", "^", ""),
     "FlashInfer": Look("#CC79A7", "v", ""),
-    "torch": Look("#56B4E9", "P", ""),
 }
-UNKNOWN = Look("#000000", "X", "")
 
 
 @styled
@@ -52,8 +51,9 @@ def roof_shares(points: pd.DataFrame, folder: Path, name: str) -> list[Path]:
         roofs = here[["roof_bytes_per_second", "roof_flops_per_second"]].iloc[0]
         measured = f"roofs: {roofs.iloc[0] / 1e9:.4g} GB/s, {roofs.iloc[1] / 1e12:.3g} TFLOP/s"
         axis.set_title("\n".join(filter(None, [title(str(setting), []), measured])))
-    axes[-1].plot([], [], color=GREY, linestyle=STEMS["bandwidth"], linewidth=1.2, label="nearer roof: bandwidth")
-    axes[-1].plot([], [], color=GREY, linestyle=STEMS["matrix"], linewidth=1.2, label="nearer roof: matrix rate")
+    stems = points[points.ours & points.share.notna()].roof
+    for roof in [roof for roof in STEMS if (stems == roof).any()]:
+        axes[-1].plot([], [], color=GREY, linestyle=STEMS[roof], linewidth=1.2, label=f"nearer roof: {NAMES[roof]}")
     legend_below(figure, axes)
     return [save(figure, folder, name)]
 
@@ -73,24 +73,26 @@ def _rows(points: pd.DataFrame) -> list[tuple[str, int, int]]:
 def _draw(axis: Axes, points: pd.DataFrame, rows: list[tuple[str, int, int]], ours: str) -> None:
     places = {row: place for place, row in enumerate(rows)}
     headed = any(context == 0 for _, context, _ in rows)
-    for place, kernel in enumerate(dict.fromkeys(points.kernel)):
+    for number, kernel in enumerate(dict.fromkeys(points.kernel)):
         own = [places[row] for row in rows if row[0] == kernel]
-        if place % 2 == 0:
+        if number % 2 == 0:
             axis.axhspan(own[0] - 0.5, own[-1] + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
     for _, point in points.iterrows():
         y, x = places[point.kernel, point.context, point.batch], 100 * point.share
         if point.ours and (point.failure or point.wrong):
-            place = 1 if point.failure else x + 3
-            axis.text(place, y, "failed" if point.failure else "wrong", color="#B2182B", va="center", fontsize=6)
+            left = 1 if point.failure else x + 3
+            axis.text(left, y, "failed" if point.failure else "wrong", color="#B2182B", va="center", fontsize=6)
         if pd.isna(x):
             continue
         if point.ours:
             axis.plot([0, x], [y, y], color=GREY, linestyle=STEMS[point.roof], linewidth=1.2, zorder=2)
             axis.plot(x, y, "o", color=OURS, markersize=4.5, label=ours, zorder=4, clip_on=False)
         else:
-            look = OTHERS.get(point.implementation, UNKNOWN)
+            look = OTHERS[point.implementation]
             axis.plot(
-                *(x, y, look.marker),
+                x,
+                y,
+                look.marker,
                 color=look.color,
                 markersize=4.5,
                 markerfacecolor="none",

@@ -28,6 +28,7 @@ class Launcher(ABC):
     def launch(self, cells: Sequence[Cell], audience: Audience) -> None:
         """Compute `cells`, which have no finished record, and return when no job is left.
 
-        `audience` hears of each cell as it ends. Those of which it never does are unfinished: a job died, or
-        `runner.on_error=stop` ended the sweep. Raises `UserError`, before anything is said, where none can be computed.
+        `audience` hears of the start, and of each cell as it ends. Those of which it never does are unfinished: a job
+        died, or `runner.on_error=stop` ended the sweep. Raises `UserError`, before the start and before anything is
+        said, where none can be computed; then nothing that it wrote stays.
         """

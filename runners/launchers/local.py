@@ -18,6 +18,7 @@ class Local(Launcher):
     """This process, cells that share a prefill together, group after group."""
 
     def launch(self, cells: Sequence[Cell], audience: Audience) -> None:
+        audience.on_start()
         from runners.sweeping.worker import Worker  # brings torch, which a refused config need not wait for
 
         Worker(cells, audience).run()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mage.errors import UserError
 from runners.cell import Cell
 from runners.launchers.cell_watch import CellWatch
 from runners.launchers.jobs import Crew, End, Job
@@ -40,7 +43,7 @@ class Supervisor:
 
     def __init__(self, crew: Crew, folder: Path, parts: Sequence[list[Cell]], audience: Audience) -> None:
         self._crew, self._folder, self._parts = crew, folder, parts
-        self._progress, self._on_end = audience.progress, audience.on_end
+        self._progress, self._on_end, self._on_start = audience.progress, audience.on_end, audience.on_start
         self._watch = CellWatch([cell for part in parts for cell in part])
         self._shifts: list[Shift] = []
         self._told = ""
@@ -48,12 +51,15 @@ class Supervisor:
         self._quiet_since = time.monotonic()
 
     def start(self) -> None:
-        """Write the parts and start a job for each. Raises `UserError` where none can be, before anything is said."""
+        """Write the parts and start a job for each. Raises `UserError` where none can be, before anything is said: then
+        the parts are gone again."""
         paths = [self._folder / f"{number}.json" for number in range(1, len(self._parts) + 1)]
-        for path, part in zip(paths, self._parts):
-            write_part(path, part)
         try:
-            jobs = self._crew.start(paths)
+            with _gone_when_refused(self._folder):
+                for path, part in zip(paths, self._parts):
+                    write_part(path, part)
+                jobs = self._crew.start(paths)
+            self._on_start()
             cells = [cell for part in self._parts for cell in part]
             self._progress.begin(cells, f"{_count(len(cells), 'cell')} in {_count(len(self._parts), 'job')}")
             for cell in cells:
@@ -155,6 +161,20 @@ class Supervisor:
                 if line != shift.said:
                     shift.said = line
                     self._progress.say(f"{shift.job.title}: {line}")
+
+
+@contextmanager
+def _gone_when_refused(folder: Path) -> Iterator[None]:
+    """Remove `folder`, and those above it that were not there before, where a `UserError` is raised."""
+    made = [place for place in folder.parents if not place.exists()]
+    try:
+        yield
+    except UserError:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # others may have come to write there
+            for place in made:
+                place.rmdir()
+        raise
 
 
 def _count(number: int, thing: str) -> str:

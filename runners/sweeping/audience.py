@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Audience:
     """`tracker`: is shown the cells that are computed in this process. `progress`: tells a person how far they are.
-    `on_end`: is told how each cell ended; of none that the end of the sweep left unfinished."""
+    `on_end`: is told how each cell ended; of none that the end of the sweep left unfinished. `on_start`: is called by a
+    launcher once, when nothing refuses the cells any more and none has begun."""
 
     tracker: Tracker
     progress: SweepProgress
     on_end: Callable[[Outcome], None]
+    on_start: Callable[[], None] = lambda: None

@@ -111,28 +111,32 @@ class Sweep:
     ) -> None:
         self._cells, self._launcher, self._tracker, self._console = cells, launcher, tracker, console
         self._outcomes = dict(finished)
+        self._followed = SweepRun()  # nobody follows it yet
 
     def run(self, notes: Sequence[str] = ()) -> list[Outcome]:
         """Return the outcome of every cell, in order. `notes` are printed once the launcher has not refused them.
         Raises `UserError` where it does."""
         waiting = [cell for cell in self._cells if cell.folder not in self._outcomes]
         with SweepProgress(self._console, self._cells, waiting) as progress:
+            self._say_whose_code(progress.note)  # of the finished cells, whose number has just been noted
             for note in notes:
                 progress.note(note)
-            self._say_whose_code(progress.note)
             if waiting:
-                followed = self._tracker.sweep(self._cells[0].settings.name, self._cells, progress.note)
-                followed.progress(self._counts())
-                audience = Audience(self._tracker, progress, lambda ended: self._note(ended, followed))
+                audience = Audience(self._tracker, progress, self._note, lambda: self._show(progress.say))
                 try:
                     self._launcher.launch(waiting, audience)
                 finally:
-                    followed.finish(self._all())
+                    self._followed.finish(self._all())
         return self._all()
 
-    def _note(self, ended: Outcome, followed: SweepRun) -> None:
+    def _show(self, say: Callable[[str], None]) -> None:
+        """Open the sweep's run at the tracker: not before the launcher has the cells, whose refusal leaves nothing."""
+        self._followed = self._tracker.sweep(self._cells[0].settings.name, self._cells, say)
+        self._followed.progress(self._counts())
+
+    def _note(self, ended: Outcome) -> None:
         self._outcomes[ended.cell.folder] = ended
-        followed.progress(self._counts())
+        self._followed.progress(self._counts())
 
     def _counts(self) -> dict[str, int]:
         done = [outcome for outcome in self._outcomes.values() if outcome.is_done]

@@ -80,13 +80,14 @@ def test_a_record_that_is_not_what_was_written_is_refused(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("text", "told"), [("nonsense\n", "line 1 is no checksum"), ("", "it holds no checksum")])
 def test_a_damaged_file_of_checksums_is_named_and_not_the_record(tmp_path: Path, text: str, told: str) -> None:
-    cell = write_answers(tmp_path, "dense", None, lambda i: True)
+    folder = tmp_path / "my results"
+    cell = write_answers(folder, "dense", None, lambda i: True)
     (cell / "checksums").write_text(text)
     with pytest.raises(UserError) as error:
-        load([tmp_path])
+        load([folder])
     assert str(error.value) == (
         f"{cell / 'checksums'} is damaged: {told}, so nothing tells whether record.json is what was written. "
-        f"What to do: python -m runners.store check {tmp_path}"
+        f"What to do: python -m runners.store check '{folder}'"
     )
 
 

@@ -37,12 +37,18 @@ def hold(folder: Path) -> int:
     return 0
 
 
-def held_by_a_child(folder: Path) -> int:
-    """Return the process id of a child that holds the lock of `folder` by now."""
+def held_by_a_child(folder: Path, deadline_s: float = 60.0) -> int:
+    """Return the process id of a child that holds the lock of `folder` by now. Fails where it dies before, or takes
+    longer than `deadline_s`."""
     child = fork(lambda: hold(folder))
-    while not (folder / "held").exists():
-        time.sleep(0.001)
     assert child.pid is not None
+    until = time.monotonic() + deadline_s
+    while not (folder / "held").exists():
+        assert child.is_alive(), f"the child ended with status {child.exitcode} before it held the lock"
+        if time.monotonic() > until:
+            end(child.pid)
+            raise AssertionError(f"the child did not hold the lock within {deadline_s:g} s")
+        time.sleep(0.001)
     return child.pid
 
 

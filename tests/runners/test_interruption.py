@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -75,14 +76,16 @@ def test_four_processes_compute_each_cell_once(
     run: Run, out: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     computed = log_computed(monkeypatch, tmp_path / "computed")
-    two_groups = (*SWEEP, "task.lengths=[128],[192]")  # each shares its prefills: two processes can be at work
-    children = [fork(lambda: run(*two_groups)) for _ in range(4)]
+    meet(monkeypatch, 4)
+    # Each length is a group that shares its prefills: all four processes are at work at once.
+    four_groups = (*SWEEP, "task.lengths=[128],[160],[192],[224]", "examples=6")
+    children = [fork(lambda: run(*four_groups)) for _ in range(4)]
     for child in children:
         child.join()
     assert [child.exitcode for child in children] == [0] * 4
-    assert len(outcome(out)) == 10
+    assert len(outcome(out)) == 20
     assert Counter(computed()) == dict.fromkeys(computed(), 1)
-    assert len(computed()) == 10 * 12
+    assert len(computed()) == 20 * 6
 
 
 def test_a_cell_of_a_process_that_dies_is_taken_over(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +115,19 @@ def test_a_cell_of_a_process_that_dies_is_taken_over(run: Run, out: Path, monkey
     assert run(*SWEEP) == 0
     assert naps > 0
     assert len(outcome(out)) == 5
+
+
+def meet(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Let processes go on with their first example when so many have come to one; where they do not, the cell fails."""
+    compute, barrier, met = Evaluate.compute, multiprocessing.get_context("fork").Barrier(count), set[int]()
+
+    def waiting(self: Evaluate, cell: Any, bench: Any, questions: Sequence[Any]) -> list[BaseModel]:
+        if os.getpid() not in met:
+            met.add(os.getpid())
+            barrier.wait(60)
+        return compute(self, cell, bench, questions)
+
+    monkeypatch.setattr(Evaluate, "compute", waiting)
 
 
 def log_computed(monkeypatch: pytest.MonkeyPatch, path: Path) -> Callable[[], list[str]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,15 @@ from mage.errors import UserError
 from run import CONF
 from runners.cell import Cell
 from runners.composition import compose_sweep
+from runners.launchers.launcher import Launcher
 from runners.launchers.processes import Processes
 from runners.launchers.slurm import Part
+from runners.sweeping.audience import Audience
 from runners.sweeping.grouping import groups_of
 from runners.sweeping.job import bytes_done, write_part
 from runners.sweeping.parts import cost, parts_of
 from runners.sweeping.plan import plan_sweep
+from runners.tracking.tracker import NoTracker, SweepRun
 
 Run = Callable[..., int]
 
@@ -113,18 +116,70 @@ def test_a_device_beside_those_that_are_visible_is_refused_with_these(
     )
 
 
-def test_jobs_that_cannot_be_started_are_refused_and_nothing_else_is_said(
-    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, out: Path
-) -> None:
-    def refuse(self: object, parts: object) -> None:
+class Telling(NoTracker):
+    """Says that a sweep was opened."""
+
+    def sweep(self, name: str, cells: Sequence[Cell], say: Callable[[str], None]) -> SweepRun:
+        say(f"tracker: {name} is shown")
+        return SweepRun()
+
+
+TOLD = f"tracker._target_={__name__}.Telling"
+IN_JOBS = ("-m", "method=mage,quest", "budget=16,16", "seed=0,1", "launcher=processes", "launcher.jobs=2", TOLD)
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The part files that launcher=processes then is given, and refuses."""
+    given: list[Path] = []
+
+    def refuse(self: object, parts: Sequence[Path]) -> None:
+        given.extend(part for part in parts if part.exists())
         raise UserError("launcher=processes: no")
 
-    assert run("method=mage") == 0  # a cell that is finished, which would be said too
     monkeypatch.setattr(runners.launchers.processes.ProcessCrew, "start", refuse)
-    capsys.readouterr()
-    assert run("-m", "method=mage,quest", "budget=16,16", "seed=0,1", "launcher=processes", "launcher.jobs=2") == 2
+    return given
+
+
+def test_jobs_that_cannot_be_started_are_refused_and_nothing_else_is_said_or_stays(
+    run: Run, refusing: list[Path], capsys: pytest.CaptureFixture[str], out: Path
+) -> None:
+    assert run(*IN_JOBS) == 2
     printed = capsys.readouterr()
     assert printed.err == "launcher=processes: no\n" and printed.out == ""
+    assert len(refusing) == 2 and not out.parent.exists()
+
+
+def test_what_a_refusal_finds_stays(
+    run: Run, refusing: list[Path], capsys: pytest.CaptureFixture[str], out: Path
+) -> None:
+    assert run("method=mage") == 0  # cells that are finished, which would be said too
+    before = sorted(out.rglob("*"))
+    capsys.readouterr()
+    assert run(*IN_JOBS) == 2
+    assert capsys.readouterr().out == "" and sorted(out.rglob("*")) == before
+    earlier = out / ".jobs" / "20260101000000-1" / "1.log"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
+    assert run(*IN_JOBS) == 2
+    assert len(refusing) == 4 and list(out.glob(".jobs/*/*")) == [earlier]
+
+
+@dataclass
+class Interrupted(Launcher):
+    """Is interrupted between its start and the first cell."""
+
+    def launch(self, cells: Sequence[Cell], audience: Audience) -> None:
+        audience.on_start()
+        raise KeyboardInterrupt
+
+
+def test_what_a_tracker_says_as_it_opens_is_told_after_the_notes(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    notes = "No dense reference is named for niah: it is computed too (dense_reference=true).\ntracker: t is shown\n"
+    assert run("method=mage", f"launcher._target_={__name__}.Interrupted", "~launcher.name", TOLD) == 130
+    assert capsys.readouterr().out == notes
+    assert run("method=mage", TOLD) == 0
+    assert capsys.readouterr().out.startswith(notes + "[1-2/2] ")
 
 
 def test_a_device_by_its_number_is_refused_where_a_job_sees_one(cells: list[Cell]) -> None:

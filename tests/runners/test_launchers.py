@@ -25,6 +25,7 @@ from runners.sweeping.job import run_part
 from tests.runners.conftest import outcome
 from tests.runners.processes import fork
 from tests.runners.test_interruption import strip_experiment
+from tests.runners.test_launcher_parts import TOLD
 
 Run = Callable[..., int]
 SWEEP = ("-m", "method=mage,quest", "budget=16,32", "model.threads=1")
@@ -153,6 +154,13 @@ def test_no_job_outlives_a_sweep_that_is_killed(run: Run, out: Path) -> None:
     while is_running(job):
         time.sleep(0.01)
     assert "Terminated." in logs(out)[0]
+
+
+def test_a_tracker_is_opened_when_the_jobs_have_started(
+    run: Run, forked: ForkedCrew, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("method=dense", *JOBS, TOLD) == 0
+    assert capsys.readouterr().out.startswith("tracker: t is shown\n[1/1] 1 cell in 1 job ...\njob 1; logs: ")
 
 
 def test_a_job_that_is_killed_goes_on_where_it_was(

@@ -114,3 +114,9 @@ def test_a_full_disk_takes_the_owner_s_name_and_not_the_lock(tmp_path: Path, mon
     monkeypatch.setattr(os, "pwrite", full)
     with locked(tmp_path), pytest.raises(LockedError, match="another process"), locked(tmp_path):
         pass
+
+
+def test_a_child_that_dies_before_it_holds_a_lock_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(AssertionError, match="the child ended with status 1 before it held the lock"):
+        held_by_a_child(tmp_path / "file" / "cell")

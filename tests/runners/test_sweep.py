@@ -175,6 +175,21 @@ def test_finished_cells_of_another_commit_are_told(
     assert "2 of them were computed by commit aaaaaaaa, this is bbbbbbbb." in capsys.readouterr().out
 
 
+def test_which_cells_another_commit_computed_follows_how_many_are_finished(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runners.environment, "git_state", lambda: ("a" * 40, False))
+    assert run("method=dense") == 0
+    monkeypatch.setattr(runners.sweeping.sweep, "git_state", lambda: ("b" * 40, False))
+    capsys.readouterr()
+    assert run("method=mage") == 0
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "1 of 2 cells are finished already.",
+        "1 of them were computed by commit aaaaaaaa, this is bbbbbbbb.",
+        "No dense reference is named for niah: it is computed too (dense_reference=true).",
+    ]
+
+
 def test_recall_of_the_oracle_is_one(run: Run, out: Path) -> None:
     assert run("-m", "method=oracle,mage,random", "runner=recall", "decoding.tokens_per_step=1") == 0
     found = records(out)
