@@ -11,20 +11,27 @@ from analysis.comparison import Comparison
 from analysis.measure import EXACT_METRICS, Measure
 from analysis.table import HOLE, Table, interval_text, ordered, signed
 
+FUSED = ("fused fwd", "fused s")
+SECONDS = ("prefill", "exact", "fused", "selection", "sparse", "commit")
+
 
 def cells_table(comparison: Comparison, chosen: Measure | None = None) -> Table:
     """One row a point, with cost beside accuracy. The difference is of the `chosen` measure, or else of the task's."""
     points = ordered(comparison.points)
+    any_fused = "fused_forwards_per_block" in points and (points.fused_forwards_per_block > 0).any()
+    fused = ", fused: an exact step that is the commit of the block before, too" if any_fused else ""
+    alike = " (under fuse_commit=true in one that fuses commits)" if any_fused else ""
     seconds = f" {comparison.conditions.sentences}" if comparison.values else ""
     caption = (
         "Every cell. Exact match and score in %, and what the score is (metric); difference to dense of "
         f"{_named(chosen)} with its paired 95 % interval in points; p of McNemar's exact test on exact match; density: "
-        "KV entries read over those of a dense run, in %; sparse tokens: share of tokens decided in sparse steps, in % "
-        "(sparse-token share counts the stop token); sparse blocks: share of blocks that ran any, in %; forwards per "
-        f"block; mean seconds an example; generated tokens a second up to the stop token. {HOLE} no "
-        f"result.{seconds}{closing(points)}"
+        f"KV entries read over those of a dense run{alike}, in %; sparse tokens: share of tokens decided in sparse "
+        "steps, in % (sparse-token share counts the stop token); sparse blocks: share of blocks that ran any, in %; "
+        f"forwards per block{fused}; mean seconds an example; generated tokens a second up to the stop token. {HOLE} "
+        f"no result.{seconds}{closing(points)}"
     )
-    return Table("cells", caption, pd.DataFrame([_cells_row(p, chosen) for _, p in points.iterrows()]), points)
+    cells = pd.DataFrame([_cells_row(p, chosen) for _, p in points.iterrows()])
+    return Table("cells", caption, cells if fused else cells.drop(columns=list(FUSED)), points)
 
 
 def _named(chosen: Measure | None) -> str:
@@ -62,7 +69,7 @@ def _cells_row(point: pd.Series, chosen: Measure | None) -> dict[str, str]:
         "density": show("density", ".1f", 100),
         "sparse tokens": show("sparse_token_share", ".0f", 100),
         "sparse blocks": show("sparse_block_share", ".0f", 100),
-        **{f"{k} fwd": show(f"{k}_forwards_per_block", ".2f") for k in ("exact", "sparse", "commit")},
-        **{f"{k} s": show(f"seconds_{k}", ".3f") for k in ("prefill", "exact", "selection", "sparse", "commit")},
+        **{f"{k} fwd": show(f"{k}_forwards_per_block", ".2f") for k in ("exact", "fused", "sparse", "commit")},
+        **{f"{k} s": show(f"seconds_{k}", ".3f") for k in SECONDS},
         "tok/s": show("tokens_per_second", ".1f"),
     }

@@ -31,12 +31,14 @@ METRICS = (
     "sparse_token_share",
     "sparse_block_share",
     "exact_forwards_per_block",
+    "fused_forwards_per_block",
     "sparse_forwards_per_block",
     "commit_forwards_per_block",
     "forwards_per_block",
     "tokens_per_forward",
     "seconds_prefill",
     "seconds_exact",
+    "seconds_fused",
     "seconds_selection",
     "seconds_sparse",
     "seconds_commit",
@@ -197,7 +199,9 @@ def _mean_metrics(group: pd.DataFrame, answered: Mapping[Any, pd.DataFrame]) -> 
     """Metrics of the cells of a point, weighted by their examples; a metric that a record lacks stays empty."""
     weights = [len(answered[n]) for n in group.index]
     present = [metric for metric in METRICS if metric in group.columns]
-    return {m: float(np.average(group[m].to_numpy(dtype=np.float64), weights=weights)) for m in present}
+    # A record from before there were fused forwards has none.
+    values = group[present].fillna({metric: 0.0 for metric in METRICS if "fused" in metric})
+    return {m: float(np.average(values[m].to_numpy(dtype=np.float64), weights=weights)) for m in present}
 
 
 def common_values(point: Key, baseline: Key, values: Mapping[Key, Values]) -> tuple[Means, Means]:

@@ -150,7 +150,8 @@ def reference_of(results: Results, command: str) -> Reference:
 
 
 def settings_of(record: CellRecord) -> dict[str, str]:
-    """Everything in a record's config that decides what is measured, but for weights and what its labels say."""
+    """Everything in a record's config that decides what is measured, but for weights and what its labels say. What
+    computes it may differ, as answers are the same: `attention`, `capture` and `fuse_commit`."""
     config = record.config
     model = config.get("model", {})
     kept = {

@@ -2,7 +2,8 @@
 
 Exact match and score are both judged, paired by example. A cell fell when the bootstrap interval of the mean difference
 of either to the reference lies below minus the tolerance, or when it failed and the reference has a result. The
-results may hold a part of the reference's examples. Cells are compared when all their options are the same.
+results may hold a part of the reference's examples. Cells are compared when all their options are the same,
+but for those of the engine, which change no answer: attention, capture and fuse_commit.
 
 With n paired examples, whatever n, about 4 lost against 0 gained is the smallest fall the 95 % interval can see. The
 largest fall among the cells that held is printed too, as `largest_held_fall` in the last line.

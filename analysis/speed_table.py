@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
 from analysis.caption import span
@@ -47,17 +49,17 @@ def speed_tables(points: pd.DataFrame) -> list[Table]:
         "best: the speed-up over a dense engine with the fastest attention found, which best dense names"
         f"{_absent(points)}. Of roof: the least seconds of a block over those it took, of dense and of the method each "
         "by itself. Method dense is timed against itself. Forwards of a block, commit included, as dense / method "
-        "where they differ: then the speed-up is of other decisions too, and the single steps tell what is faster; "
-        "tokens a second of all "
-        f"rows; peak memory, weights included.{_warm_up(points)} {around}"
+        "where they differ: then the speed-up is of other decisions too, and the single steps tell what is faster"
+        f"{_commits(points)}; tokens a second of all "
+        f"rows; peak memory, weights included.{_fused(points)}{_warm_up(points)} {around}"
     )
     steps = (
         "Single forwards, medians over rounds: a dense step; the method's exact step, the selection of a block, a "
         "sparse step (with its selection where a method selects in each), a commit, and empty, a dense step "
-        f"{_entries(points)}. A selection inside a captured forward, or beside one, has no time of its own. Faster: "
-        "dense step over sparse step, beside its bound. Over empty: sparse step over the empty one. First step: exact "
-        "step and selection over a dense step. Prefill: of the rows that were computed; where they are fewer than the "
-        "batch, as named, the others hold copies. Matrix rate: the part of it that the prefill reached. "
+        f"{_entries(points)}{_both(points)}. A selection inside a captured forward, or beside one, has no time of its "
+        "own. Faster: dense step over sparse step, beside its bound. Over empty: sparse step over the empty one. First "
+        "step: exact step and selection over a dense step. Prefill: of the rows that were computed; where they are "
+        "fewer than the batch, as named, the others hold copies. Matrix rate: the part of it that the prefill reached. "
         f"{around}"
     )
     return [_table("speed", blocks, points, _block_row), _table("speed-steps", steps, points, _step_row)]
@@ -70,6 +72,28 @@ def _absent(points: pd.DataFrame) -> str:
         reasons = (absent if isinstance(absent, dict) else {}) | reasons
     listed = "; ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items()))
     return f" (not timed everywhere: {listed})" if listed else ""
+
+
+def _any_fused(points: pd.DataFrame) -> bool:
+    names = [f"{side}fused_forwards_per_block" for side in ("dense_", "")]
+    return any((points[name] > 0).any() for name in names if name in points)
+
+
+def _commits(points: pd.DataFrame) -> str:
+    told = ", unless they are so many + commits: these alone are what one side fused and the other did not"
+    return told if _any_fused(points) else ""
+
+
+def _both(points: pd.DataFrame) -> str:
+    told = "; exact + commit, the first step of a block and the commit of the one before in one forward"
+    return told if _any_fused(points) else ""
+
+
+def _fused(points: pd.DataFrame) -> str:
+    """What all cells share; where they differ, their names tell."""
+    asked = [record.config.get("fuse_commit", False) for record in points.record]
+    every = " All with fuse_commit=true: a block holds the commit of the one before where that could be fused."
+    return every if all(asked) else ""
 
 
 def _warm_up(points: pd.DataFrame) -> str:
@@ -98,13 +122,14 @@ def _roofs(points: pd.DataFrame) -> str:
     return f"Measured beside the cells: {bandwidth} GB/s, {rate} TFLOP/s."
 
 
+FUSED = ("dense exact + commit ms", "exact + commit ms")
 WARM_UP = ("dense warm-up ms", "warm-up ms")
 
 
 def _table(name: str, caption: str, points: pd.DataFrame, row: object) -> Table:
     assert callable(row)
     cells = pd.DataFrame([{**_head(point), **row(point)} for _, point in points.iterrows()])
-    unused = [column for column in WARM_UP if column in cells and (cells[column] == HOLE).all()]
+    unused = [column for column in (*FUSED, *WARM_UP) if column in cells and (cells[column] == HOLE).all()]
     return Table(name, caption, cells.drop(columns=unused), points.drop(columns=["record"]))
 
 
@@ -143,9 +168,19 @@ def _block_row(point: pd.Series) -> dict[str, str]:
 
 
 def _forwards(point: pd.Series) -> str:
-    """Forwards of a block; of dense and of the method where they differ."""
+    """Forwards of a block; of dense and of the method where they differ. Where a side fused commits and the rest is
+    equal, the commits of each stand apart."""
     dense, own = (_shown(point, f"{side}forwards_per_block", ".4g") for side in ("dense_", ""))
-    return own if dense == own else f"{dense} / {own}"
+    if dense == own:
+        return own
+    commits = [point.get(f"{side}commit_forwards_per_block", 0.0) for side in ("dense_", "")]
+    counts = [point.get(f"{side}forwards_per_block", math.nan) for side in ("dense_", "")]
+    steps = [f"{count - commit:.4g}" for count, commit in zip(counts, commits, strict=True)]
+    fused = any(point.get(f"{side}fused_forwards_per_block", 0.0) > 0 for side in ("dense_", ""))
+    if not fused or steps[0] != steps[1]:
+        return f"{dense} / {own}"
+    ways = [s + (f" + {commit:.4g}" if commit else "") for s, commit in zip(steps, commits, strict=True)]
+    return " / ".join(ways)
 
 
 BLOCK_COLUMNS = (
@@ -177,6 +212,8 @@ def _step_row(point: pd.Series) -> dict[str, str]:
         "selection ms": milliseconds("selection_seconds_per_block"),
         "sparse ms": milliseconds("sparse_step_seconds"),
         "commit ms": milliseconds("commit_seconds"),
+        FUSED[0]: milliseconds("dense_fused_forward_seconds"),
+        FUSED[1]: milliseconds("fused_forward_seconds"),
         "empty ms": milliseconds("empty_step_seconds"),
         "faster": _shown(point, "sparse_step_speedup", ".2f"),
         "bound": _shown(point, "sparse_step_bound", ".2f"),

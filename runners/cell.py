@@ -110,7 +110,8 @@ def read_cell(config: Mapping[str, Any]) -> Cell:
         method.check_budget(budget)
     if refusal := runner.refusal(method):
         raise UserError(f"method={_label(settings.method, type(method).__name__)}: {refusal}.")
-    settings = settings.model_copy(update={"model": runner.fitted(settings.model)})
+    model = runner.fitted(settings.model, fuse_commit=settings.fuse_commit)
+    settings = settings.model_copy(update={"model": model})
     checkpoint = inspect(settings.model)
     labels = CellLabels(
         model=settings.model.name,

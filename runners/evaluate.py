@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from pydantic import BaseModel
 
 from mage.errors import UserError
+from mage.generation.trace import KINDS
 from runners.record import ExampleResult
 from runners.runner import CellRunner
 
@@ -41,6 +42,7 @@ class Evaluate(CellRunner):
         "density": "density",
         "sparse_token_share": "sparse tok",
         "forwards_per_block": "fwd/block",
+        "fused_forwards_per_block": "fused",
         "decode_seconds": "decode s",
     }
 
@@ -56,7 +58,7 @@ class Evaluate(CellRunner):
     def group_size(self) -> int:
         return self.batch_size
 
-    def check(self, spec: DiffusionSpec, body: BodyConfig) -> None:
+    def check(self, spec: DiffusionSpec, body: BodyConfig, *, fuse_commit: bool = False) -> None:
         """See CellRunner."""
         from mage.generation.likelihood import check_likelihood  # brings torch
 
@@ -149,9 +151,9 @@ def summarise(rows: Sequence[ExampleResult]) -> dict[str, float]:
     def ratio(part: float, whole: float) -> float:
         return part / whole if whole else 0.0
 
-    forwards = {kind: sum(row.forwards[kind] for row in rows) for kind in ("exact", "sparse", "commit")}
-    kinds = ("prefill", "exact", "selection", "sparse", "commit")
-    seconds = {kind: mean([row.seconds[kind] for row in rows]) for kind in kinds}
+    forwards = {kind: sum(row.forwards.get(kind, 0) for row in rows) for kind in KINDS}
+    kinds = ("prefill", "exact", "fused", "selection", "sparse", "commit")
+    seconds = {kind: mean([row.seconds.get(kind, 0.0) for row in rows]) for kind in kinds}
     decided = sum(sum(row.tokens_decided.values()) for row in rows)
     blocks, total = sum(row.blocks for row in rows), sum(forwards.values())
     generated = sum(row.generated_tokens for row in rows)

@@ -45,7 +45,7 @@ def check_feasible(cell: Cell) -> None:
     cell.decoding.check(spec)
     if cell.settings.fuse_commit:
         check_fusing(spec, cell.decoding)
-    cell.runner.check(spec, cell.checkpoint.config)
+    cell.runner.check(spec, cell.checkpoint.config, fuse_commit=cell.settings.fuse_commit)
     _check_dense_layers(cell)
     cell.method.for_model(layers, spec.block_size)
     if cell.task is not None:

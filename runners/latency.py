@@ -36,8 +36,8 @@ class Latency(CellRunner):
     dense and the method over `blocks` blocks each, every one with its commit. Method dense is timed against itself: how
     far its ratio is from 1 says how far to trust the others. `check_every`, `overlap`, and `capture` and `fuse_commit`
     of the config: see `Engine`, on both sides; the blocks in which forwards become graphs do not count, what they took
-    is told beside, nor a first block, which holds no commit where these are fused: exact steps then are means. The
-    window of random weights is lengthened where prefix and blocks need it.
+    is told beside, nor, where commits are fused, a first block, which holds none. The window of random weights is
+    lengthened where prefix and blocks need it.
 
     A cell is computed as a whole: its rounds belong to one process, one prefix and one measurement of the roofs.
     """
@@ -58,6 +58,7 @@ class Latency(CellRunner):
         "sparse_step_speedup": "sparse step",
         "dense_forwards_per_block": "dense fwd",
         "forwards_per_block": "fwd",
+        "fused_forwards_per_block": "fused",
     }
 
     context: int = 4096
@@ -91,15 +92,15 @@ class Latency(CellRunner):
     def workload(self) -> Hashable:
         return self.context, self.batch, self.blocks, self.prefill_chunk
 
-    def fitted(self, model: ModelSettings) -> ModelSettings:
+    def fitted(self, model: ModelSettings, *, fuse_commit: bool = False) -> ModelSettings:
         """See CellRunner: random weights have no trained window, it is as long as it needs to be."""
         window = model.body.get("max_position_embeddings")
-        needed = self._positions(model.block_size)
+        needed = self._positions(model.block_size, fuse_commit)
         if model.weights != "random" or not isinstance(window, int) or window >= needed:
             return model
         return model.model_copy(update={"body": {**model.body, "max_position_embeddings": needed}})
 
-    def check(self, spec: DiffusionSpec, body: BodyConfig) -> None:
+    def check(self, spec: DiffusionSpec, body: BodyConfig, *, fuse_commit: bool = False) -> None:
         """See CellRunner."""
         unit, size = spec.prefill_unit, spec.block_size
         if size == 1 and spec.seeded:
@@ -111,7 +112,7 @@ class Latency(CellRunner):
             if value is not None and (value < unit or value % unit):
                 allowed = "an integer >= 1" if unit == 1 else f"a multiple of model.block_size={unit}"
                 raise UserError(f"runner.{name}={value} is not allowed. Allowed: {allowed}.")
-        needed = self._positions(size)
+        needed = self._positions(size, fuse_commit)
         if needed > body.max_positions:
             more = "" if body.yarn else "; model.yarn stretches them"
             raise UserError(
@@ -119,11 +120,12 @@ class Latency(CellRunner):
                 f"{body.max_positions}. Allowed: at most {body.max_positions - needed + self.context}{more}."
             )
 
-    def _positions(self, block_size: int) -> int:
+    def _positions(self, block_size: int, fuse_commit: bool) -> int:
         """Return how many positions a contest may take, on whichever device."""
         from mage.timing.workload import Workload, warm_blocks_of
 
-        work = Workload(context=self.context, blocks=self.blocks, warm_blocks=warm_blocks_of(captured=True))
+        warm = warm_blocks_of(captured=True)
+        work = Workload(context=self.context, blocks=self.blocks, warm_blocks=warm, fuse_commit=fuse_commit)
         return work.positions(block_size)
 
     def questions(self, cell: Cell, bench: Workbench) -> list[tuple[str, int]]:

@@ -66,11 +66,13 @@ class CellRunner(ABC):
         """What tells the prompts of a runner that uses no task from those of another."""
         return ()
 
-    def fitted(self, model: ModelSettings) -> ModelSettings:
+    def fitted(self, model: ModelSettings, *, fuse_commit: bool = False) -> ModelSettings:
         """Return the model that is measured where `model` is asked for: most take it as it is."""
         return model
 
-    def check(self, spec: DiffusionSpec, body: BodyConfig) -> None:  # noqa: B027 - most measure any model
+    def check(  # noqa: B027 - most measure any model
+        self, spec: DiffusionSpec, body: BodyConfig, *, fuse_commit: bool = False
+    ) -> None:
         """Raise `UserError` where such a model, which writes so, does not give what this runner measures."""
 
     def questions(self, cell: Cell, bench: Workbench) -> Sequence[tuple[str, Any]]:

@@ -80,8 +80,11 @@ class BlockAttention:
         tokens are causal; otherwise the block is seen whole. `rows`: which rows a commit writes (None: all). `repeat`:
         carries out, or repeats, the choice of the sets that the forward needs (None: it is carried out). `ahead`: so
         many positions before the block are in the forward too, the last entries of the prefix: the caller writes their
-        K, V of a layer before attention is called, and the method never sees them. Needs a forward that `is_exact`.
+        K, V of a layer before attention is called, and the method never sees them. Needs a forward that `can_fuse`;
+        raises ValueError with `causal`.
         """
+        if causal and ahead:
+            raise ValueError("a causal forward has nothing ahead of it")
         valid = self._cache.valid
         limited = self._limited(budgets, valid.host)
         plan = self._kept.planned(forward, self._method.plan(forward) if any(limited) else EXACT)
@@ -93,8 +96,10 @@ class BlockAttention:
         # What was read before the layers run is no part of what they leave behind.
         self._before, self._sets.reads = self._sets.reads, [0.0] * len(budgets)
 
-    def is_exact(self, forward: Forward, budgets: list[int], lengths: list[int]) -> bool:
-        """Whether in `forward` all layers attend to the whole prefix of `lengths` entries; a commit does no more."""
+    def can_fuse(self, forward: Forward, budgets: list[int], lengths: list[int]) -> bool:
+        """Whether `forward`, over `lengths` entries, may be part of one that commits a block and opens the next: all
+        layers attend to the whole prefix. Out is also what selects in a commit, as the method would see the wrong
+        block, and what selects for layers that follow, which attend to the set at once."""
         plan = self._method.plan(forward) if any(self._limited(budgets, lengths)) else EXACT
         return plan.exact and (plan.select is None or not (forward.commit or self._follows))
 

@@ -1,4 +1,4 @@
-"""The KV cache: preallocated once, written in place, logical lengths advanced on commit only."""
+"""The KV cache: preallocated once, written in place, logical lengths advanced for finished blocks only."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ class KVCache:
         place: Tensor | None = None,
     ) -> None:
         """Write `[batch, kv_heads, entries, head_dim]` behind the valid entries of the batch rows that `rows` names
-        (None: all), or at `place` `[batch, entries]`. Lengths do not move: call `advance`."""
+        (None: all). Lengths do not move: call `advance`. `place` `[batch, entries]`: positions to write at instead, as
+        for a block whose lengths were advanced before its commit."""
         place, chosen = self.positions(keys.shape[2]) if place is None else place, self._rows
         if rows is not None and not all(rows):
             kept = [row for row, named in enumerate(rows) if named]

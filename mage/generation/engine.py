@@ -36,12 +36,13 @@ class Engine:
     sets in the exact step that plans them, on a second stream beside the feed-forward; a block that ends with that step
     has paid for nothing.
     `fuse_commit`: where the commit of a block and the first step of the next both attend exactly, run them as one
-    forward over both blocks, which reads the weights and the prefix once; a method that cannot runs as without.
+    forward over both blocks, which reads the weights and the prefix once; a method that cannot runs as without. The
+    tokens are the same, shown in float32 on a CPU; in bfloat16 products of twice the rows may round otherwise.
     Where work cannot be captured, a warning says so and the engine goes on without (`recording` is None from then on).
     Memory of graphs is the model's: all its engines share it, of which one generates at a time.
 
-    Raises `UserError` when the decoding policy cannot work with the model, the device not with `attention`, or neither
-    with `fuse_commit` (see `mage.generation.fusing`).
+    Raises `UserError` when the decoding policy does not fit the model, when the device does not serve `attention`, and
+    when `fuse_commit` does not fit the model or the policy (see `mage.generation.fusing`).
     """
 
     def __init__(

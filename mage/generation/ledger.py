@@ -24,24 +24,24 @@ class Entry:
     kinds: list[str]
     reads: list[float]
     dense_reads: list[float]
-    commits: bool  # the block before
 
 
 class Ledger:
     """The forwards of one block of a batch. Reading a clock may wait for the device, so that it is read at the end."""
 
-    def __init__(self, clock: Clock) -> None:
-        """Opens the block now."""
-        self._clock, self._entries = clock, list[Entry]()
+    def __init__(self, clock: Clock, *, fuse_commit: bool = False) -> None:
+        """Opens the block now. `fuse_commit`: whether a dense run would have no commits of their own."""
+        self._clock, self._entries, self._fuse_commit = clock, list[Entry](), fuse_commit
         self._opened = clock.mark()
 
     def book(self, began: Any, attention: BlockAttention, active: Sequence[bool], kinds: Sequence[str]) -> None:
-        """Write down the forward that `attention` saw end, begun at the mark `began`."""
+        """Write down the forward that `attention` saw end, begun at the mark `began`. `kinds`: what it was for each
+        row; one that commits the block before, too, is `fused` for all."""
         whole = (began, self._clock.mark())
         spans = attention.selection_spans, attention.check_spans
         reads = attention.reads, attention.dense_reads
-        commits = attention.now.ahead > 0
-        self._entries.append(Entry(whole, *spans, list(active), list(kinds), *reads, commits))
+        kinds = ["fused"] * len(kinds) if attention.now.ahead else list(kinds)
+        self._entries.append(Entry(whole, *spans, list(active), kinds, *reads))
 
     def settle(self, traces: Sequence[BlockTrace | None], captures: int) -> None:
         """Close the block, in which `captures` recordings were made: bring what was written down to the traces of its
@@ -56,11 +56,11 @@ class Ledger:
                 if trace is not None and entry.active[row]:
                     kind = entry.kinds[row]
                     trace.forwards[kind] += 1
-                    trace.fused += entry.commits
                     trace.seconds[kind] += rest / rows
                     trace.seconds["selection"] += selection / rows
                     trace.reads += entry.reads[row]
-                    trace.dense_reads += entry.dense_reads[row]
+                    if kind != "commit" or not self._fuse_commit:
+                        trace.dense_reads += entry.dense_reads[row]
         checked = sum(seconds(*span) for entry in self._entries for span in entry.checks)
         for trace in traces:
             if trace is not None:

@@ -97,7 +97,7 @@ class Session:
         while True:
             block += 1
             captures = self._recorder.captures
-            self._ledger = Ledger(self._clock)
+            self._ledger = Ledger(self._clock, fuse_commit=self._fuse_commit)
             canvas = self._open(block, seed_logits)
             traces = [None if done else BlockTrace() for done in self._done]
             for result, trace in zip(self._results, traces):
@@ -173,8 +173,8 @@ class Session:
         now = self._cache.lengths
         then = [length + self._model.spec.block_size for length in now]
         commit = Forward(block, denoised.steps + 1, commit=True)
-        exact = self._attention.is_exact
-        return exact(commit, self._budgets(now), now) and exact(Forward(block + 1, 1), self._budgets(then), then)
+        able = self._attention.can_fuse
+        return able(commit, self._budgets(now), now) and able(Forward(block + 1, 1), self._budgets(then), then)
 
     def _budgets(self, lengths: list[int]) -> list[int]:
         return lengths if self._budget is None else [self._budget.resolve(length) for length in lengths]

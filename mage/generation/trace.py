@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-KINDS = ("exact", "sparse", "commit")  # of forwards; seconds have `prefill` and `selection` too, tokens have `seed`
+KINDS = ("exact", "fused", "sparse", "commit")
+"""Of forwards. Seconds have `prefill` and `selection` too; tokens `seed`, and not `fused`."""
 
 
 @dataclass
 class BlockTrace:
     """One block of one row.
 
-    `forwards`: by kind: `exact` (every layer read the whole prefix), `sparse`, `commit`; no commit where the last exact
-    forward saw the final tokens, nor where the commit is one forward with the first step of the next block: that is an
-    `exact` one of the next block, which counts it as `fused`, too, and has its seconds. `seconds`: by kind, the time of
+    `forwards`: by kind: `exact` (every layer read the whole prefix), `fused` (an exact first step that is the commit of
+    the block before, too, and counts here, not there), `sparse`, `commit`; no commit where the last exact forward saw
+    the final tokens, nor where it waits for the fused step of the next block. `seconds`: by kind, the time of
     `selection` apart from the forward it is part of; a batch's seconds are shared equally by its active rows.
     `tokens_decided`: tokens of the output by the kind of forward that decided them, the last one where one was edited;
-    `seed` is the first token of an anchored block, decided by the forward before it. `elapsed`: seconds from the
-    opening of the block to the end of its commit, decoding included, checks of what was chosen left out, for the batch
-    as a whole. `reads`, `dense_reads`: prefix entries read, selection and commit included, and what dense forwards
-    would have read, as many as there were: a fused one reads the prefix, with the block before in it, once on both
-    sides. `captures`: recordings of work made during the block, which is time of its own.
+    those of a fused step are `exact`; `seed` is the first token of an anchored block, decided by the forward before it.
+    `elapsed`: seconds from the opening of the block to the end of its commit, or of its last step where that waits for
+    the next block; decoding included, checks of what was chosen left out, for the batch as a whole. `reads`,
+    `dense_reads`: prefix entries read, selection and commit included, and what a dense run would have read in as many
+    steps. Of a commit these are 0 where commits are to be fused: dense fuses each of them, and its next first step
+    stands for both, so that a method that does not fuse reads that much more. `captures`: recordings of work made
+    during the block, which is time of its own.
     """
 
     forwards: Counter[str] = field(default_factory=Counter)
@@ -31,7 +34,6 @@ class BlockTrace:
     dense_reads: float = 0.0
     elapsed: float = 0.0
     captures: int = 0
-    fused: int = 0
 
 
 @dataclass

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bound:
-    """Least seconds at the roofs: of one `exact`, `sparse` or `commit` forward, of the `selection` of a block where it
-    is no part of every sparse step, and of a whole `block`. None: no such forward ran. `exact` is a mean where some are
-    a commit, too."""
+    """Least seconds at the roofs: of one `exact`, `fused`, `sparse` or `commit` forward, of the `selection` of a block
+    where it is no part of every sparse step, and of a whole `block`. None: no such forward ran."""
 
     exact: float | None
     selection: float | None
     sparse: float | None
     commit: float | None
     block: float
+    fused: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def bound_of(shape: Shape, roofs: Roofs, reading: Reading, side: Side, prefix: f
 
     Entries read are those that the forwards counted; how many of them a sparse step attends to, the budget says.
     """
-    layers, forwards = shape.body.num_layers, side.forwards
-    sparse_commits = 0.0 if reading.exact_commit else forwards["commit"]
-    steps = forwards["sparse"] + sparse_commits
+    layers = shape.body.num_layers
+    sparse_commits = 0.0 if reading.exact_commit else side.count("commit")
+    steps = side.count("sparse") + sparse_commits
     exact = least_seconds(forward_parts(shape, layers * prefix), roofs)
     sparse = selection = None
     if steps:
@@ -89,10 +89,8 @@ def bound_of(shape: Shape, roofs: Roofs, reading: Reading, side: Side, prefix: f
             sparse = least_seconds(forward_parts(shape, attended, gathered), roofs)
             selection = least_seconds([chosen], roofs)
     commit = exact if sparse is None or reading.exact_commit else sparse
-    if side.fused:
-        both = least_seconds(forward_parts(shape, layers * prefix, ahead=shape.rows), roofs)
-        exact += (both - exact) * side.fused / forwards["exact"]
-    each = {"exact": exact, "sparse": sparse or 0.0, "commit": commit}
-    block = (selection or 0.0) + sum(forwards[kind] * seconds for kind, seconds in each.items())
-    ran: dict[str, Any] = {kind: each[kind] if forwards[kind] else None for kind in each}
+    fused = least_seconds(forward_parts(shape, layers * prefix, ahead=shape.rows), roofs)
+    each = {"exact": exact, "fused": fused, "sparse": sparse or 0.0, "commit": commit}
+    block = (selection or 0.0) + sum(side.count(kind) * seconds for kind, seconds in each.items())
+    ran: dict[str, Any] = {kind: each[kind] if side.count(kind) else None for kind in each}
     return Bound(**ran, selection=selection, block=block)

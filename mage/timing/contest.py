@@ -16,14 +16,15 @@ from mage.timing.side import Side
 @dataclass(frozen=True)
 class Contest:
     """Two engines of the same model and decoding, their stop tokens switched off (see `without_stops`), and what they
-    work on: `prefix`, and `nothing` of `mage.timing.workload.empty`. The first `warm_blocks` of both do not count."""
+    work on: `prefix`, and `nothing` of `mage.timing.workload.empty`. The first `skipped` blocks of both do not
+    count."""
 
     dense: Engine
     method: Engine
     budget: Budget | None
     prefix: Prefix
     nothing: Prefix
-    warm_blocks: int = 0
+    skipped: int = 0
     seed: int = 0
 
     def rounds(self, count: int) -> Iterator[Round]:
@@ -34,11 +35,9 @@ class Contest:
 
     def _round(self) -> Round:
         dense, method = self._run(self.dense, self.prefix), self._run(self.method, self.prefix)
-        step = self._run(self.dense, self.nothing).step("exact")
-        assert step is not None
-        return Round(dense, method, step)
+        return Round(dense, method, self._run(self.dense, self.nothing).step("exact"))
 
     def _run(self, engine: Engine, prefix: Prefix) -> Side:
         memory = PeakMemory(engine.model.device)
         generations = engine.generate(prefix, self.budget if engine.method.uses_budget else None, seed=self.seed)
-        return Side.of(generations, memory.read(), self.warm_blocks)
+        return Side.of(generations, memory.read(), self.skipped)

@@ -36,15 +36,12 @@ def measure(
     made = Shape(body, shape.itemsize, 1 if work.copies else work.batch, spec.block_size)
     tokens = None if budget is None else budget.resolve(work.context)
     readings = [Reading.of(engine.method, tokens, body.num_layers, spec.block_size) for engine in (dense, method)]
-    nothing = empty(dense, work.batch, work.warm_blocks)
-    contest = Contest(dense, method, budget, prefix, nothing, work.warm_blocks, work.seed)
-    timed = []
+    nothing = empty(dense, work.batch, work.skipped)
+    contest = Contest(dense, method, budget, prefix, nothing, work.skipped, work.seed)
+    entries, timed = work.mean_prefix(spec.block_size), []
     for one in contest.rounds(rounds):
-        bounds = []
-        for reading, side in zip(readings, (one.dense, one.method)):
-            entries = work.mean_prefix(spec.block_size, fused=side.fused > 0)
-            bounds.append(bound_of(shape, roofs, reading, side, entries))
-        timed.append(Timed(one, *bounds))
+        sides = zip(readings, (one.dense, one.method))
+        timed.append(Timed(one, *(bound_of(shape, roofs, reading, side, entries) for reading, side in sides)))
     parts = prefill_parts(made, work.context, unit=spec.prefill_unit, chunk=chunk)
     attention = dense_seconds(prefix, body.num_heads, spec.block_size, [dense.operations])
     conditions = Conditions(
@@ -63,6 +60,6 @@ def measure(
         prefill_rows=made.batch,
         selects_each_step=readings[1].selects_each_step,
         warm_blocks=work.warm_blocks,
-        empty_entries=nothing.lengths[0] + (work.warm_blocks + dense.fuse_commit) * spec.block_size,
+        empty_entries=nothing.lengths[0] + work.skipped * spec.block_size,
     )
     return conditions, timed

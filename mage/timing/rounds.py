@@ -13,11 +13,11 @@ from mage.timing.side import Side
 @dataclass(frozen=True)
 class Round:
     """Dense and the method, timed one after the other. `empty_step`: seconds of a dense step on next to no prefix, see
-    `Conditions.empty_entries`."""
+    `Conditions.empty_entries`; None where each dense step was fused with a commit."""
 
     dense: Side
     method: Side
-    empty_step: float
+    empty_step: float | None
 
     @property
     def speedup(self) -> float:
@@ -25,11 +25,9 @@ class Round:
         return self.dense.elapsed / self.method.elapsed
 
     @property
-    def dense_step(self) -> float:
-        """Seconds of a dense step."""
-        found = self.dense.step("exact")
-        assert found is not None  # dense does nothing else
-        return found
+    def dense_step(self) -> float | None:
+        """Seconds of a dense step that is nothing else; None where each was fused with a commit."""
+        return self.dense.step("exact")
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,8 @@ class Conditions:
     see `mage.timing.dense`. `prefill_flops`: operations of the prefill that took `prefill_seconds`, of `prefill_rows`
     rows: where these are fewer than the batch, the others are copies. `selects_each_step`: see `Reading`.
     `prefill_peak_bytes`: memory, None where another contest made the prefix. `warm_blocks`: blocks of each generation
-    that go before those that count. `empty_entries`: prefix entries of the step on next to none, which those make.
+    that go before those that count, one more with fused commits. `empty_entries`: prefix entries of the step on next to
+    none, which all of those make.
     """
 
     context: int

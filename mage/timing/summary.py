@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from mage.generation.trace import KINDS
 from mage.timing.rounds import Conditions, Round, Timed
 from mage.timing.side import Side
 from mage.timing.spread import interquartile_range, median, median_interval
@@ -16,9 +17,10 @@ def metrics_of(conditions: Conditions, timed: Sequence[Timed]) -> dict[str, floa
     enough rounds; `speedup_over_best`: the same over a dense engine with the fastest attention found, where its own was
     timed beside that. `bound_speedup`: what bytes and operations allow, least seconds over least seconds.
     `dense_roof_share`, `roof_share`: least seconds of a block over those it took, of each side by itself: a slow dense
-    side makes neither better. `sparse_step_*`, `first_step_*`: of single steps. `selection_seconds_per_block`: where it
-    has a time of its own. `warm_up_seconds`: of the blocks of a generation that do not count. `captures`: recordings
-    made in a block that counts. `prefill_rate_share`: of the matrix rate, told by the contest that made the prefix.
+    side makes neither better. `sparse_step_*`, `first_step_*`: of single steps; a forward that is a commit, too, is
+    none of them: `fused_forward_seconds`. `selection_seconds_per_block`: where it has a time of its own.
+    `warm_up_seconds`: of the blocks of a generation that do not count. `captures`: recordings made in a block that
+    counts. `prefill_rate_share`: of the matrix rate, told by the contest that made the prefix.
     """
 
     def middle(value: Callable[[Timed], float | None]) -> float | None:
@@ -49,6 +51,8 @@ def metrics_of(conditions: Conditions, timed: Sequence[Timed]) -> dict[str, floa
         "empty_step_seconds": middle(lambda t: t.round.empty_step),
         "sparse_step_seconds": middle(lambda t: t.round.method.step("sparse", *beside)),
         "exact_step_seconds": middle(lambda t: t.round.method.step("exact")),
+        "dense_fused_forward_seconds": middle(lambda t: t.round.dense.step("fused")),
+        "fused_forward_seconds": middle(lambda t: t.round.method.step("fused")),
         "commit_seconds": middle(lambda t: t.round.method.step("commit")),
         "selection_seconds_per_block": middle(lambda t: t.round.method.seconds["selection"] or None),
         "density": middle(lambda t: _ratio(t.round.method.reads, t.round.method.dense_reads)),
@@ -74,7 +78,7 @@ def metrics_of(conditions: Conditions, timed: Sequence[Timed]) -> dict[str, floa
 
 def _side(name: str, sides: Sequence[Side], *, warmed: bool) -> dict[str, float | None]:
     elapsed = [side.elapsed for side in sides]
-    counts = {kind: median([side.forwards[kind] for side in sides]) for kind in sides[0].forwards}
+    counts = {kind: median([side.count(kind) for side in sides]) for kind in KINDS}
     return {
         f"{name}block_seconds": median(elapsed),
         f"{name}block_seconds_iqr": interquartile_range(elapsed),
@@ -94,8 +98,8 @@ def _best_elapsed(conditions: Conditions, one: Round) -> float | None:
 
 
 def _first_step(side: Side) -> float | None:
-    """Seconds of an exact step and of the selection that follows from it."""
-    return side.step("exact", "selection")
+    """Seconds of an exact step and of the selection that follows from it; None where commits are part of some."""
+    return None if side.count("fused") else side.step("exact", "selection")
 
 
 def _rate_share(conditions: Conditions) -> float | None:

@@ -18,8 +18,9 @@ WARM_UP_TOKENS = 2048
 class Workload:
     """`context` prefix entries in each of `batch` rows, then `blocks` blocks. `warm_blocks`: blocks that go before
     these and do not count, see `warm_blocks_of`. `copies`: one row is prefilled, the others hold copies of its K, V: as
-    fast to read, and cheaper to make. `fuse_commit`: for engines that do, of which one block more does not count, see
-    `Side.of`."""
+    fast to read, and cheaper to make. `fuse_commit`: for engines that are to. A block then holds the commit of the
+    block before where that is fused, and its own where it is not: the first one, which has none of either before it,
+    does not count on any side."""
 
     context: int
     batch: int = 1
@@ -29,19 +30,22 @@ class Workload:
     copies: bool = False
     fuse_commit: bool = False
 
+    @property
+    def skipped(self) -> int:
+        """Blocks that go before those that count."""
+        return self.warm_blocks + self.fuse_commit
+
     def new_tokens(self, block_size: int) -> int:
-        """Return how many tokens to ask for: one more than all blocks hold, so that the last one is committed too; a
-        whole block more where the first one does not count."""
-        return (self.warm_blocks + self.blocks) * block_size + (block_size if self.fuse_commit else 1)
+        """Return how many tokens to ask for: one more than all blocks hold, so that the last one is committed too."""
+        return (self.skipped + self.blocks) * block_size + 1
 
     def positions(self, block_size: int) -> int:
         """Return the positions that prefix and blocks take, that of the token behind them included."""
-        return self.context + (self.warm_blocks + self.blocks + 1) * block_size
+        return self.context + (self.skipped + self.blocks + 1) * block_size
 
-    def mean_prefix(self, block_size: int, *, fused: bool = False) -> float:
-        """Return the entries of the prefix, as the mean over the blocks that count; `fused`: of an engine that fused
-        their commits."""
-        return self.context + (self.warm_blocks + fused + (self.blocks - 1) / 2) * block_size
+    def mean_prefix(self, block_size: int) -> float:
+        """Return the entries of the prefix, as the mean over the blocks that count."""
+        return self.context + (self.skipped + (self.blocks - 1) / 2) * block_size
 
 
 def is_captured(engine: Engine) -> bool:
@@ -96,10 +100,9 @@ def repeated(prefix: Prefix, model: LanguageModel, batch: int) -> Prefix:
     )
 
 
-def empty(engine: Engine, batch: int, warm_blocks: int) -> Prefix:
-    """Return the prefix of a block that has nothing before it but the blocks that warm up: of one prompt token, which
-    stands in the first block itself unless the model's prefix is causal. How many entries those make is told by
-    `mage.timing.rounds.Conditions.empty_entries`."""
+def empty(engine: Engine, batch: int, skipped: int) -> Prefix:
+    """Return the prefix of a block that has nothing before it but the `skipped` blocks that do not count: of one prompt
+    token, which stands in the first block itself unless the model's prefix is causal. How many entries those make is
+    told by `mage.timing.rounds.Conditions.empty_entries`."""
     spec = engine.model.spec
-    more = spec.block_size - 1 if engine.fuse_commit else int(spec.causal)
-    return engine.prefill([[0]] * batch, [(warm_blocks + 1) * spec.block_size + more] * batch)
+    return engine.prefill([[0]] * batch, [(skipped + 1) * spec.block_size + int(spec.causal)] * batch)

@@ -15,7 +15,7 @@ from runners.variants import Variants
 if TYPE_CHECKING:
     from runners.sweeping.outcome import Outcome
 
-TRUNCATED = "truncated_examples"
+TRUNCATED, FUSED = "truncated_examples", "fused_forwards_per_block"
 LONG = 60  # cells from which on a row for each is too much to read
 TASKS_WIDTH = 72  # characters for the heads of the tasks that stand in one table
 
@@ -39,6 +39,8 @@ def _show_rows(console: Console, outcomes: Sequence[Outcome]) -> None:
     """Print one row a cell, with a column for each option that tells equally named cells apart."""
     variants = Variants([outcome.cell for outcome in outcomes])
     metrics = dict(outcomes[0].cell.runner.columns)
+    if not any(outcome.cell.settings.fuse_commit for outcome in outcomes):
+        metrics.pop(FUSED, None)
     if any(_metrics(outcome).get(TRUNCATED) for outcome in outcomes):
         metrics[TRUNCATED] = "truncated"
     table = _table(["method", "budget", "task", *variants.columns.values()], list(metrics.values()))

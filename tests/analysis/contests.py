@@ -44,10 +44,16 @@ def write_contest(
     seed: int = 0,
     options: dict[str, Any] | None = None,
     capture: bool = True,
+    fuse_commit: bool = False,
 ) -> Path:
     """A cell in which dense takes a second a block and the method `speedup` times less, of a bound of twice that."""
     exact = {"exact": 32.0, "sparse": 0.0, "commit": 1.0}
     sparse = exact if method == "dense" else {"exact": 1.0, "sparse": 31.0, "commit": 1.0}
+    if fuse_commit:
+        exact = {"exact": 31.0, "fused": 1.0, "sparse": 0.0, "commit": 0.0}
+        both = {"exact": 0.0, "fused": 1.0, "sparse": 31.0, "commit": 0.0}
+        alone = {"exact": 0.0, "fused": 0.0, "sparse": 32.0, "commit": 1.0}
+        sparse = {"dense": exact, "quest": alone}.get(method, both)
     conditions = Conditions(
         context=context,
         batch=batch,
@@ -91,6 +97,7 @@ def write_contest(
         metrics=metrics_of(conditions, timed),
         config={
             "capture": capture,
+            "fuse_commit": fuse_commit,
             "runner": {"name": "latency", "context": context, "batch": batch, **(options or {})},
         },
         told={"question": "", "metric": ""},

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from analysis.__main__ import main
 from analysis.frame import load
+from analysis.variants import name_variants
 from mage.errors import UserError
 from tests.analysis.synthetic import example, recall_result, write_answers, write_cell
 
@@ -71,3 +74,21 @@ def test_cells_that_cannot_be_told_apart_are_refused(tmp_path: Path, config: dic
     with pytest.raises(UserError, match=f"differ in these fields: {field}. Move one") as error:
         load([tmp_path])
     assert "\n" not in str(error.value)
+
+
+def test_how_the_engine_ran_is_named_by_runner() -> None:
+    """All of runner=latency where its cells differ; of others what is not as usual; nothing where a runner's agree."""
+
+    def cell(runner: str, method: str, fuse_commit: bool) -> dict[str, Any]:
+        labels = {"model": "a", "task": "t", "decoding": "d", "runner": runner, "method": method}
+        return {**labels, "record": SimpleNamespace(config={"fuse_commit": fuse_commit})}
+
+    found = [cell("recall", "mage", way) for way in (True, False)] + [cell("evaluate", "dense", True)]
+    found += [cell("latency", "mage", True), cell("latency", "quest", False)]
+    assert list(name_variants(pd.DataFrame(found)).method) == [
+        "mage (fuse_commit=true)",
+        "mage",
+        "dense",
+        "mage (fuse_commit=true)",
+        "quest (fuse_commit=false)",
+    ]

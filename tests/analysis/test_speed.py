@@ -127,6 +127,35 @@ def test_graphs_tell_methods_apart(tmp_path: Path) -> None:
     )
 
 
+def test_fused_commits_are_named_in_all_cells_of_a_mix(tmp_path: Path) -> None:
+    """Not only where one method ran both ways."""
+    write_contest(tmp_path / "ways", "mage", 8192, 2.0, fuse_commit=True)
+    write_contest(tmp_path / "ways", "quest", 8192, 1.5)
+    points = speed_points(load([tmp_path / "ways"]))
+    assert list(points.method) == ["mage (fuse_commit=true)", "quest (fuse_commit=false)"]
+    assert "fuse_commit=true" not in speed_tables(points)[0].caption
+
+
+def test_commits_that_one_side_fused_are_no_other_decisions(tmp_path: Path) -> None:
+    for method in ("dense", "mage", "quest"):
+        write_contest(tmp_path / "fused", method, 8192, 2.0, fuse_commit=True)
+    blocks, steps = speed_tables(speed_points(load([tmp_path / "fused"])))
+    assert "All with fuse_commit=true" in blocks.caption
+    assert list(blocks.cells.method) == ["dense", "mage", "quest"]
+    assert list(blocks.cells.forwards) == ["32", "32", "32 / 32 + 1"]
+    found = steps.cells.set_index("method")
+    each = f"{1e3 * 1.005 / 32:.4g}"
+    assert list(found["dense exact + commit ms"]) == list(found["dense ms"]) == [each] * 3
+    assert list(found["exact + commit ms"]) == [f"{1e3 / 2 / 32:.4g}"] * 2 + ["—"]
+    assert list(found["first step"]) == ["—"] * 3
+
+
+def test_without_fused_commits_nothing_is_said_of_them(contests: Path) -> None:
+    for table in speed_tables(speed_points(load([contests]))):
+        assert "exact + commit" not in table.caption and "fuse_commit" not in table.caption
+        assert not [column for column in table.cells if "exact + commit" in str(column)]
+
+
 def drawn_by(points: pd.DataFrame, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Figure:
     figures: list[Figure] = []
     monkeypatch.setattr("analysis.figures.speed.save", lambda figure, *_: figures.append(figure))

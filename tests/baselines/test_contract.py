@@ -157,7 +157,7 @@ def test_a_set_is_not_carried_into_the_next_block(model: LanguageModel) -> None:
 
     engine = Engine(model, Recorded(dense_layers=0, commit="sparse"), Static(tokens_per_step=8))
     trace = engine.generate(engine.prefill([prompt(72, seed=1)], [24]), Budget(8))[0].trace
-    assert trace.forwards == {"exact": 3, "sparse": 0, "commit": 2} and len(sets) == 3 * len(trace.blocks)
+    assert trace.forwards == {"exact": 3, "fused": 0, "sparse": 0, "commit": 2} and len(sets) == 3 * len(trace.blocks)
     assert [block.reads for block in trace.blocks[:2]] == [3 * (length + length / 2 + 8) for length in (72, 80)]
 
 

@@ -68,7 +68,7 @@ def test_layers_that_share_a_budget_are_counted_as_they_are(model: LanguageModel
 def test_a_block_done_in_its_exact_steps_pays_for_no_selection(model: LanguageModel, name: str) -> None:
     engine = Engine(model, METHODS[name], Static(tokens_per_step=8))
     trace = engine.generate(engine.prefill([prompt(72, seed=1)], [24]), Budget(8))[0].trace
-    assert trace.forwards == {"exact": 3, "sparse": 0, "commit": 2} and trace.density == 1.0
+    assert trace.forwards == {"exact": 3, "fused": 0, "sparse": 0, "commit": 2} and trace.density == 1.0
     assert trace.seconds["selection"] == 0.0
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
 from baselines.dense import Dense
+from mage.attention.block import BlockAttention
 from mage.attention.implementation import operations
 from mage.budget import Budget
 from mage.errors import UserError
@@ -16,8 +18,10 @@ from mage.generation.decoding import Decoding, Sequential, Static, Threshold
 from mage.generation.editing import Edit
 from mage.generation.engine import Engine
 from mage.mage import Mage
+from mage.method import SELECT_AFTER, Plan, Selection
 from mage.models.checkpoint import LanguageModel
 from mage.models.diffusion import DiffusionSpec
+from mage.view import Forward, Request, View
 from tests.conftest import prompt
 from tests.mage import naive
 from tests.mage.fused import BLOCK, FUSED, GROUPS, NOT_FUSED, body_of, both, check_equal
@@ -92,7 +96,7 @@ def test_a_method_may_stop_fusing_where_its_budget_is_exceeded(model: LanguageMo
     """40 entries: blocks open at 16, 24, ..., and the one that opens at 48 selects."""
     plain, fused = both(model, METHODS["quest"], Static(tokens_per_step=2), [16], [60], budget=40)
     assert fused[1][0].tokens == plain[1][0].tokens
-    assert [block.fused for block in fused[1][0].trace.blocks] == [0, 1, 1, 1, 0, 0, 0, 0]
+    assert [block.forwards["fused"] for block in fused[1][0].trace.blocks] == [0, 1, 1, 1, 0, 0, 0, 0]
     assert [block.forwards["commit"] for block in fused[1][0].trace.blocks] == [0, 0, 0, 1, 1, 1, 1, 0]
 
 
@@ -151,3 +155,42 @@ def test_a_prefix_can_be_decoded_from_again(model: LanguageModel) -> None:
         answers.append([g.tokens for g in each.generate(prefix, Budget(9))])
     assert answers[0] == answers[1] == answers[2]
     assert torch.equal(prefix.cache.keys[:, 0, :, :48], before)
+
+
+class SelectsInCommits(Mage):
+    """Chooses sets of a finished block, too: what it would see in a fused forward is the next block."""
+
+    lasting: ClassVar[bool] = True  # or nobody would attend to them
+
+    def plan_step(self, forward: Forward) -> Plan:
+        return SELECT_AFTER if forward.commit else super().plan_step(forward)
+
+
+def test_a_commit_that_selects_is_a_forward_of_its_own(model: LanguageModel) -> None:
+    seen: list[list[tuple[int, int, bool]]] = []
+
+    class Watched(SelectsInCommits):
+        def select(self, view: View) -> Selection:
+            seen[-1].append((view.layer, view.forward.block, view.forward.commit))
+            return super().select(view)
+
+    answers = []
+    for fuse_commit in (False, True):
+        seen.append([])
+        engine = Engine(
+            model, Watched(dense_layers=1, commit="sparse"), Static(tokens_per_step=2), fuse_commit=fuse_commit
+        )
+        (answer,) = engine.generate(engine.prefill([prompt(75, 1)], [40]), Budget(9))
+        answers.append(answer)
+    assert answers[0].tokens == answers[1].tokens and len(answers[0].trace.blocks) > 1
+    assert answers[1].trace.forwards == answers[0].trace.forwards
+    assert seen[0] == seen[1] and any(commit for _, _, commit in seen[0])
+
+
+def test_a_causal_forward_has_nothing_ahead_of_it(model: LanguageModel) -> None:
+    engine = Engine(model, Dense(), Static())
+    prefix = engine.prefill([prompt(16, 1)], [8])
+    request = Request(BLOCK, [16], [16], prefix.windows, ["0"], 0)
+    attention = BlockAttention(Dense(), prefix.cache, request, shadow=False, observer=None)
+    with pytest.raises(ValueError, match="causal"):
+        attention.begin(Forward(2, 1), [16], torch.zeros(1, BLOCK), lambda: None, causal=True, ahead=BLOCK)

@@ -81,7 +81,7 @@ def test_reads_count_the_prefix_once(model: LanguageModel) -> None:
     assert [block.dense_reads for block in mage.blocks] == wanted
     selected, sparse_layers, budget = 0.5, 2, 9
     for block, length in zip(mage.blocks, (72, 80, 88, 96)):
-        sparse_steps = sum(block.forwards[kind] for kind in ("exact", "sparse")) - 1
+        sparse_steps = sum(block.forwards[kind] for kind in ("exact", "fused", "sparse")) - 1
         read = layers * length + sparse_layers * selected * length  # the exact step, and the pass that chooses
         assert block.reads == pytest.approx(read + sparse_steps * (length + sparse_layers * budget))
 

@@ -185,7 +185,7 @@ def test_own_stop_ids_equal_full_forwards(model: LanguageModel, shifted_model: L
 def test_no_more_than_max_new_tokens(model: LanguageModel, new: int) -> None:
     result = generate(rigged(model, 7), prompt(12), new, Static())
     assert len(result.tokens) == new and not result.stopped
-    assert result.trace.forwards == {"exact": new, "sparse": 0, "commit": len(result.trace.blocks) - 1}
+    assert result.trace.forwards == {"exact": new, "fused": 0, "sparse": 0, "commit": len(result.trace.blocks) - 1}
 
 
 def test_trace_counts_every_token_once(model: LanguageModel, shifted_model: LanguageModel) -> None:

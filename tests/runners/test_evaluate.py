@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from analysis.cells_table import cells_table
+from analysis.comparison import compare
+from analysis.frame import Results, load
 from mage.generation import engine
 from runners.evaluate import summarise
 from runners.record import CellRecord, ExampleResult
@@ -108,7 +111,9 @@ def test_fused_commits_change_no_answer_and_are_told_of(
 ) -> None:
     small = ["examples=2", "budget=16", "model.block_size=4"]  # answers of some blocks
     assert run("-m", "method=mage,quest", "fuse_commit=false,true", *small) == 0
-    assert "fuse_commit" in capsys.readouterr().out, "the table tells the two apart"
+    told = capsys.readouterr().out
+    assert "fuse_commit" in told, "the table tells the two apart"
+    assert "fused" in told.replace("fuse_commit", ""), "and what became of it"
     found = {}
     for folder in (path for path in out.iterdir() if path.is_dir()):
         record = CellRecord.model_validate_json((folder / "record.json").read_bytes())
@@ -124,7 +129,29 @@ def test_fused_commits_change_no_answer_and_are_told_of(
         assert plain["commit_forwards_per_block"] > 0 and fused["score"] == plain["score"]
         left = 0.0 if fuses else plain["commit_forwards_per_block"]
         assert fused["commit_forwards_per_block"] == left
-        assert fused["exact_forwards_per_block"] == plain["exact_forwards_per_block"]
+        joined = plain["commit_forwards_per_block"] - left
+        assert (plain["fused_forwards_per_block"], fused["fused_forwards_per_block"]) == (0.0, joined)
+        assert fused["exact_forwards_per_block"] == pytest.approx(plain["exact_forwards_per_block"] - joined)
+        steps = sum(fused[f"{kind}_forwards_per_block"] for kind in ("exact", "fused", "sparse", "commit"))
+        assert fused["forwards_per_block"] == pytest.approx(steps)
+        assert (fused["seconds_fused"] > 0) == fuses and plain["seconds_fused"] == 0
+        assert (fused["density"] > plain["density"]) == (method == "quest")
+    check_analysis(load([out]))
+
+
+def check_analysis(results: Results) -> None:
+    """The tables of a mix tell the two apart, and compare answers with those of dense."""
+    comparison = compare(results)
+    points = comparison.points.set_index("method")
+    assert set(points.index) == {m + way for m in ("dense", "mage", "quest") for way in ("", " (fuse_commit=true)")}
+    assert points.loc["dense (fuse_commit=true)", "score_difference"] == 0.0
+    for method in ("mage", "quest"):
+        both = points.loc[[method, f"{method} (fuse_commit=true)"]]
+        assert both.score_difference.notna().all() and both.score_difference.nunique() == 1
+    table = cells_table(comparison)
+    shown = table.cells.set_index("method")["fused fwd"]
+    assert float(shown["mage (fuse_commit=true)"]) > 0 and "in one that fuses commits" in table.caption
+    assert shown["mage"] == shown["quest (fuse_commit=true)"] == "0.00"
 
 
 @pytest.mark.parametrize("capture", [True, False])

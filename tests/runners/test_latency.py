@@ -12,8 +12,10 @@ from mage.timing import roofs
 from run import CONF
 from runners.cell import Cell, read_cell
 from runners.composition import compose_sweep
+from runners.latency import Latency
 from runners.latency_result import LatencyResult
 from runners.record import CellRecord
+from runners.settings import ModelSettings
 from runners.sweeping.plan import plan_sweep
 
 Run = Callable[..., int]
@@ -56,7 +58,7 @@ def test_a_sweep_times_methods_against_dense_and_ends_with_json(
     assert (record.labels.task, record.labels.question, record.labels.metric) == ("context 256 batch 1", "", "")
     assert record.environment.attention == rows[0].conditions.attention == "torch"
     assert [row.id for row in rows] == ["round-000", "round-001"]
-    assert rows[1].round.method.forwards == {"exact": 1, "sparse": 7, "commit": 1}  # four tokens a step
+    assert rows[1].round.method.forwards == {"exact": 1, "fused": 0, "sparse": 7, "commit": 1}  # four tokens a step
     assert record.metrics["speedup"] == told["cells"][1]["speedup"] > 0
     assert record.metrics["bound_speedup"] > 1 and record.metrics["peak_memory_bytes"] > 2**20
     assert "task" not in record.config and "examples" not in record.config
@@ -70,18 +72,28 @@ def test_fused_commits_are_timed_against_dense_with_fused_commits(run: Run, out:
         record.labels.method: (record, rows) for record, rows in map(read, (p for p in out.iterdir() if p.is_dir()))
     }
     for method, forwards in (
-        ("mage", {"exact": 1, "sparse": 7, "commit": 0}),
-        ("quest", {"exact": 0, "sparse": 8, "commit": 1}),
+        ("mage", {"exact": 0, "fused": 1, "sparse": 7, "commit": 0}),
+        ("quest", {"exact": 0, "fused": 0, "sparse": 8, "commit": 1}),
     ):
         record, rows = found[method]
         assert record.config["fuse_commit"] is True
         for row in rows:
             assert (row.round.dense.forwards, row.round.method.forwards) == (
-                {"exact": 8, "sparse": 0, "commit": 0},
+                {"exact": 7, "fused": 1, "sparse": 0, "commit": 0},
                 forwards,
             )
-            assert row.round.dense.fused == 1
+            assert row.round.dense.dense_reads == row.round.method.dense_reads
         assert record.metrics["dense_commit_forwards_per_block"] == 0
+
+
+def test_fused_commits_take_a_block_more() -> None:
+    """Of positions: the first block does not count, and the last one is committed on a side that does not fuse."""
+    body = {"max_position_embeddings": 64}
+    model = ModelSettings.model_construct(block_size=8, weights="random", body=body)
+    plain, fused = (
+        Latency(context=64).fitted(model, fuse_commit=way).body["max_position_embeddings"] for way in (False, True)
+    )
+    assert (plain, fused) == (64 + 5 * 8, 64 + 6 * 8)
 
 
 def test_the_window_of_random_weights_does_not_bind() -> None:

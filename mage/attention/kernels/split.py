@@ -174,7 +174,8 @@ def attend_in_splits(
 ) -> Tensor:
     """Attend as `exact_attention` does, with `lengths` `[batch, heads]` or None for all of the capacity, where `heads`,
     those of `keys`, are the KV heads or the query heads. `block`: its keys and values (None: to the prefix alone).
-    Writes both log-sum-exp to `lse`, and the output to `out`, where given."""
+    `ahead`: positions of each query head before the block, which see nothing of it. Writes both log-sum-exp to `lse`,
+    and the output to `out`, where given."""
     check_rows(q=q, keys=keys, values=values)
     k, v = block or (None, None)
     own_strides: tuple[int, ...] = (0,) * 6

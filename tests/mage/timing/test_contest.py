@@ -64,8 +64,8 @@ def slowed(side: Side) -> Side:
 def test_every_block_does_all_of_its_work_and_is_committed(model: LanguageModel) -> None:
     every = replace(model, spec=replace(model.spec, stop_ids=tuple(range(3, 61))))  # any token would end an answer
     found = one_round(every, Mage(dense_layers=1), Static(), Workload(context=CONTEXT, blocks=2))
-    assert found.dense.forwards == {"exact": BLOCK, "sparse": 0, "commit": 1}
-    assert found.method.forwards == {"exact": 1, "sparse": BLOCK - 1, "commit": 1}
+    assert found.dense.forwards == {"exact": BLOCK, "fused": 0, "sparse": 0, "commit": 1}
+    assert found.method.forwards == {"exact": 1, "fused": 0, "sparse": BLOCK - 1, "commit": 1}
     assert found.dense.tokens == found.method.tokens == BLOCK
     assert found.method.reads < found.dense.reads == found.dense.dense_reads == found.method.dense_reads
     assert found.empty_step > 0 and found.speedup > 0
@@ -76,7 +76,7 @@ def test_every_block_does_all_of_its_work_and_is_committed(model: LanguageModel)
 
 def test_a_shifted_model_takes_a_step_less(shifted_model: LanguageModel) -> None:
     found = one_round(shifted_model, Mage(dense_layers=1), Static())
-    assert found.method.forwards == {"exact": 1, "sparse": BLOCK - 2, "commit": 1}
+    assert found.method.forwards == {"exact": 1, "fused": 0, "sparse": BLOCK - 2, "commit": 1}
 
 
 def test_rows_of_a_batch_share_forwards(model: LanguageModel) -> None:
@@ -174,7 +174,7 @@ def test_recordings_made_on_the_clock_are_counted(model: LanguageModel) -> None:
     dense, _ = engines(model, Mage(), Static())
     (generation,) = dense.generate(prefilled(dense, replace(WORK, blocks=3)))
     generation.trace.blocks[0].captures, generation.trace.blocks[2].captures = 4, 1
-    found = Side.of([generation], 0.0, warm_blocks=1)
+    found = Side.of([generation], 0.0, skipped=1)
     assert found.captures == 0.5
     assert found.warm_up == generation.trace.blocks[0].elapsed
 
