@@ -21,9 +21,9 @@ from mage.errors import UserError
 from runners.kernel_record import KernelRecord
 from runners.latency_result import LatencyResult
 from runners.record import EXAMPLES_NAME, RECORD_NAME, CellLabels, CellRecord, Environment, ExampleResult, RecallResult
-from runners.store.checksums import CHECKSUMS_NAME, Checksums
 from runners.store.place import difference
 from runners.store.rows import ROWS, Row
+from runners.store.store import DamagedError, read_record
 
 COLUMNS = [*CellLabels.model_fields, "random", "status", "record"]  # that are there even where there is no cell
 
@@ -75,7 +75,11 @@ def load(folders: Sequence[Path], *, kernels: bool = False) -> Results:
                 if (cell / "examples.jsonl").exists():
                     unfinished.append(cell.name)
                 continue
-            record, rows = read_cell(cell)
+            try:
+                record, rows = read_cell(cell)
+            except UserError as error:
+                told = f"python -m runners.store check {shlex.join(map(str, folders))}"
+                raise UserError(f"{error}. This names all that is damaged, and what to do: {told}") from error
             if record.identity in owner:
                 raise UserError(f"the same cell stands in {owner[record.identity]} and in {cell}: pass one of them")
             owner[record.identity] = cell
@@ -112,16 +116,11 @@ def read_cell(folder: Path) -> tuple[CellRecord, list[Row]]:
     Raises UserError with the names of the file and the field that are wrong.
     """
     path, file = folder / RECORD_NAME, folder / EXAMPLES_NAME
-    content = path.read_bytes()
-    record = validated(CellRecord, content, str(path))
-    sums = Checksums(folder)
-    if trouble := sums.trouble(written=True):
-        raise UserError(
-            f"{folder / CHECKSUMS_NAME} is damaged: {trouble}, so nothing tells whether {path.name} is what was "
-            f"written. What to do: python -m runners.store check {shlex.quote(str(folder.parent))}"
-        )
-    if sums.contradict(path.name, content):
-        raise UserError(f"{path} is not what was written: its checksum differs. The same sweep computes the cell anew")
+    record = validated(CellRecord, path.read_bytes(), str(path))
+    try:
+        read_record(folder)
+    except DamagedError as damage:
+        raise UserError(f"{folder / damage.name}: {damage}") from damage
     if differs := difference(folder, record):
         raise UserError(differs)
     if record.examples is None or record.labels.runner not in ROWS:

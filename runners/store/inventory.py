@@ -67,8 +67,7 @@ def _check(options: argparse.Namespace) -> int:
     found = _found(options.folders)
     damages = [line for place in found for line in place.damages()]
     notes = [line for place in found for line in place.notes()]
-    if blind := sum(not place.has_checksums for place in found):
-        notes.append(f"{blind} of {len(found)} cells have no file checksums: nothing tells of a digit changed there")
+    notes += _blind(found)
     statuses = Counter(place.status for place in found)
     if options.json:
         print(json.dumps({"cells": len(found), "statuses": statuses, "damages": damages, "notes": notes}, indent=1))
@@ -81,6 +80,19 @@ def _check(options: argparse.Namespace) -> int:
     verdict = f"{len(damages)} damaged file{'s' * (len(damages) > 1)}" if damages else "nothing is damaged"
     print(f"{len(found)} cells ({counted}): {verdict}.")
     return int(bool(damages))
+
+
+def _blind(found: Sequence[Place]) -> list[str]:
+    """Return a note that names the cells without checksums; a folder that holds no others stands for its cells."""
+    blind = [place for place in found if not place.has_checksums]
+    names: list[str] = []
+    for parent in dict.fromkeys(place.folder.parent for place in blind):
+        cells = [place.folder for place in found if place.folder.parent == parent]
+        mine = [place.folder for place in blind if place.folder.parent == parent]
+        whole = len(mine) == len(cells) > 1
+        names += [f"all {len(cells)} in {parent}"] if whole else map(str, mine)
+    told = f"{len(blind)} of {len(found)} cells have no file checksums: nothing tells of a digit changed there"
+    return [f"{told}: {', '.join(names)}"] if blind else []
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
+from runners.store.durability import set_aside
 from runners.store.lease import leased
 from runners.store.owner import LockedError as LockedError
 from runners.store.owner import Owner, read_owner, this_process
@@ -63,6 +64,17 @@ def holder(folder: Path) -> tuple[bool, Owner | None]:
     finally:
         os.close(descriptor)
     return False, read_owner(path)
+
+
+def make_way(folder: Path) -> Path | None:
+    """Set aside what stands where a cell's folder should be and is none. Returns its new name, None where nothing does.
+
+    Raises `LockedError` when another living process does so at the moment, OSError.
+    """
+    if folder.is_dir() or not os.path.lexists(folder):
+        return None
+    with locked(folder.parent):  # who comes second must not take the new folder for what stood there
+        return None if folder.is_dir() or not os.path.lexists(folder) else set_aside(folder)
 
 
 @lru_cache(maxsize=8)

@@ -19,9 +19,10 @@ from runners.store.lines import Lines, read_lines
 from runners.store.lock import LOCK_NAME, holder
 from runners.store.owner import Owner
 from runners.store.rows import ROWS, row_type
-from runners.store.store import DamagedError, read_record
+from runners.store.store import DamagedError, read_record, vouches
 
 ANEW = "the same command computes it anew"
+WRITTEN = "the same command writes it anew from the examples"
 FILES = {RECORD_NAME, EXAMPLES_NAME, CHECKSUMS_NAME}  # what only a cell's folder holds
 CELL_NAME = re.compile(r"-s[0-9]+-[0-9a-f]{8}$")  # how its name ends: that of a cell that was killed early tells it
 
@@ -33,15 +34,19 @@ class Place:
     folder: Path
 
     @cached_property
-    def _read(self) -> tuple[CellRecord | None, str]:
+    def _read(self) -> tuple[CellRecord | None, str, CellRecord | None]:
+        """The record; what is wrong with it or its checksum, and what to do; what a damaged one says all the same."""
+        if not self.folder.is_dir():
+            return None, f"{self.folder}: it is no folder; the same command moves it aside and computes the cell", None
         try:
-            return read_record(self.folder), ""
+            return (record := read_record(self.folder)), "", record
         except FileNotFoundError:
-            return None, ""
+            return None, "", None
         except DamagedError as error:
-            return None, f"{self.folder / error.name}: {error}"
+            mend = WRITTEN if error.name == CHECKSUMS_NAME else ANEW
+            return None, f"{self.folder / error.name}: {error}; {mend}", error.record
         except OSError as error:
-            return None, f"{self.folder / RECORD_NAME}: {error}"
+            return None, f"{self.folder / RECORD_NAME}: {error}; {ANEW}", None
 
     @property
     def record(self) -> CellRecord | None:
@@ -94,17 +99,17 @@ class Place:
         if self.record is not None:
             return self.record.environment.finished
         files = [self.folder / EXAMPLES_NAME, self.folder]
-        seconds = next(path for path in files if path.exists()).stat().st_mtime
+        seconds = next((path for path in files if path.exists()), self.folder).lstat().st_mtime
         return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
     def damages(self) -> list[str]:
         """Return a line for each thing that is wrong: the file, what is wrong with it, what to do."""
-        record, damage = self._read
+        record, damage, _ = self._read
         if damage:
-            return [f"{damage}; {ANEW}", *self._line_damages(None)]
+            return [damage, *self._line_damages(None)]
         if record is None:
             trouble = Checksums(self.folder).trouble()
-            found = [] if trouble is None else [f"{self.folder / CHECKSUMS_NAME}: {trouble}; {ANEW}"]
+            found = [] if trouble is None else [f"{self.folder / CHECKSUMS_NAME}: {trouble}; {WRITTEN}"]
             return found + self._line_damages(None)
         found = []
         if self.folder.name != record.name or record.identity[:8] not in self.folder.name:
@@ -115,7 +120,7 @@ class Place:
     def notes(self) -> list[str]:
         """Return a line for each thing that is left over, or in the making, and harms nothing."""
         found = []
-        for path in sorted(self.folder.iterdir()):
+        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
             if path.suffix == ".tmp":
                 found.append(f"{path}: left by a process that was killed; it can be removed")
             elif re.search(r"\.damaged-\d+$", path.name):
@@ -165,7 +170,8 @@ class Place:
         return len(lines.rows), differs or lines.trouble or ""
 
     def _lines(self, content: bytes, record: CellRecord | None, *, strict: bool = False) -> Lines:
-        sums = Checksums(self.folder).read(EXAMPLES_NAME)
+        said = self._read[2]
+        sums = {} if said and vouches(said, content) else Checksums(self.folder).read(EXAMPLES_NAME)
         return read_lines(content, row_type(record.labels.runner if record else None), sums, strict=strict)
 
 
@@ -196,6 +202,8 @@ def places(folders: list[Path]) -> list[Place]:
     for folder in folders:
         for parent, below, files in os.walk(folder):
             below.sort()
+            for name in sorted(filter(CELL_NAME.search, files)):  # where a cell's folder should be
+                found.setdefault(Path(parent, name).absolute(), Place(Path(parent, name)))
             if FILES.intersection(files) or CELL_NAME.search(Path(parent).name):
                 found.setdefault(Path(parent).resolve(), Place(Path(parent)))
                 below.clear()

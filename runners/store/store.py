@@ -7,6 +7,7 @@ damaged is told, kept under another name and computed anew. `python -m runners.s
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from runners.record import EXAMPLES_NAME, RECORD_NAME, CellRecord, ExamplesFile
 from runners.store.checksums import CHECKSUMS_NAME, Checksums
 from runners.store.durability import append, keep_copy, replace, set_aside
-from runners.store.lines import first_finding, read_lines
+from runners.store.lines import Lines, first_finding, read_lines
 
 
 class Store:
@@ -69,10 +70,8 @@ class Store:
                     return 0
             except DamagedError as damage:
                 record = damage.record
-        described = record.examples if record else None
         content = self._examples.read_bytes() if self._examples.is_file() else b""
-        doubted = described is not None and described != _describe(content)
-        count = len(read_lines(content, self._row_type, self._sums.read(EXAMPLES_NAME), strict=doubted).rows)
+        count = len(self._lines(content, record).rows)
         return asked if asked is not None and count >= asked else count // batch_size * batch_size
 
     def resume(
@@ -86,24 +85,24 @@ class Store:
         it stays beside its file as *.damaged-N, what is of another cell as *.foreign-N. What
         another commit computed is told, too, and stands.
         """
-        described = self._drop_record(say)
-        self._drop_unreadable(say)
+        record, trouble = self._drop_record(say)
+        self._drop_unreadable(trouble, say)
         content = self._examples.read_bytes() if self._examples.exists() else b""
-        doubted = described is not None and described != _describe(content)
-        found = read_lines(content, self._row_type, self._sums.read(EXAMPLES_NAME), ids=ids, strict=doubted)
+        found = self._lines(content, record, ids)
         count = len(found.rows)
         kept = count if count == len(ids) else count // batch_size * batch_size
         if found.trouble is not None:
             copy = keep_copy(self._examples, content[found.ends[count] :])
             told = f"{EXAMPLES_NAME}: {found.trouble}; from there on it is kept as {copy.name} and computed anew"
             say(f"{self.folder.name}: {told}")
-        elif doubted:
+        elif _doubts(record, content):
             told = f"{EXAMPLES_NAME} is not what {RECORD_NAME} describes: {count} of {len(ids)} examples stand"
             say(f"{self.folder.name}: {told}, the others are computed anew")
         self._size = found.ends[kept]
         if self._size < len(content):
             os.truncate(self._examples, self._size)
-        self._sums.cut(EXAMPLES_NAME, self._size)
+        proven = record is not None and vouches(record, content)
+        self._sums.renew(EXAMPLES_NAME, io.BytesIO(content[: self._size]), _commits(record) if proven else ())
         if self.earlier_commits:
             told = ", ".join(commit[:8] for commit in self._sums.commits(EXAMPLES_NAME))
             here = (self._commit or "unknown")[:8]
@@ -133,39 +132,47 @@ class Store:
         elif self.finished(record.identity) is not None:
             return
         content = record.model_dump_json(indent=1).encode() + b"\n"
-        # A power cut must not take the new entry and leave that of a record before, which the new one contradicts.
-        self._sums.add(RECORD_NAME, 0, [content], durable=self._record.exists())
+        self._sums.seal(RECORD_NAME, content)  # on the disk before the record: without its checksum that is damaged
         replace(self._record, content)
 
-    def _drop_record(self, say: Callable[[str], None]) -> ExamplesFile | None:
-        """Make way for a new record; return what the old one says of the examples, as far as it can be trusted."""
+    def _lines(self, content: bytes, record: CellRecord | None, ids: Sequence[str] | None = None) -> Lines:
+        """Read the lines that stand. Whether they are what was written, the SHA-256 of a finished cell tells first."""
+        proven = record is not None and vouches(record, content)
+        sums = {} if proven else self._sums.read(EXAMPLES_NAME)
+        return read_lines(content, self._row_type, sums, ids=ids, strict=_doubts(record, content))
+
+    def _drop_record(self, say: Callable[[str], None]) -> tuple[CellRecord | None, str | None]:
+        """Make way for a new record; return the old one as far as it can be read, and what is wrong with the checksums
+        that tell of it."""
         if not self._record.exists():
-            return None
+            return None, None
         try:
             record = read_record(self.folder)
         except DamagedError as damage:
             say(f"{self.folder.name}: {damage.name}: {damage}; {RECORD_NAME} is kept as {set_aside(self._record).name}")
-            return damage.record.examples if damage.record else None
+            return damage.record, str(damage) if damage.name == CHECKSUMS_NAME else None
         if self._identity not in (None, record.identity):
             whole = (self._examples, self._checksums, self._record)  # the record last: it tells whose they are
             kept = [set_aside(path, "foreign").name for path in whole if path.exists()]
             say(f"{self.folder.name}: it holds cell {record.name} ({record.identity}); kept as {', '.join(kept)}")
-            return None
+            return None, None
         if record.status == "done":
             set_aside(self._record)
         else:
             self._record.unlink()
-        return record.examples
+        return record, None
 
-    def _drop_unreadable(self, say: Callable[[str], None]) -> None:
+    def _drop_unreadable(self, trouble: str | None, say: Callable[[str], None]) -> None:
         """Make way for files where there are directories, and keep a copy of checksums that are none."""
         for path in (self._examples, self._checksums):
             if path.is_dir():
                 say(f"{self.folder.name}: {path.name}: it is a directory; it is kept as {set_aside(path).name}")
-        trouble = self._sums.trouble()
-        if trouble is not None:
-            copy = keep_copy(self._checksums, self._checksums.read_bytes())
-            say(f"{self.folder.name}: {CHECKSUMS_NAME}: {trouble}; it is kept as {copy.name}")
+        trouble = trouble or self._sums.trouble()
+        content = self._checksums.read_bytes() if self._checksums.exists() else b""
+        if trouble is not None and content:
+            copy = keep_copy(self._checksums, content)
+            told = f"it is kept as {copy.name} and written anew from the examples"
+            say(f"{self.folder.name}: {CHECKSUMS_NAME}: {trouble}; {told}")
 
     def _refuse_foreign(self, size: int) -> None:
         """Where file locks do not reach from one machine to the other, two processes may take the same cell."""
@@ -194,14 +201,36 @@ def read_record(folder: Path) -> CellRecord:
     except ValidationError as error:
         finding = first_finding(error)
     sums = Checksums(folder)
+    if trouble := sums.trouble(written=RECORD_NAME):
+        raise DamagedError(trouble, CHECKSUMS_NAME, record)
     if sums.contradict(RECORD_NAME, content):
-        trouble = sums.trouble(written=True)
-        if trouble is not None:
-            raise DamagedError(trouble, CHECKSUMS_NAME, record)
         raise DamagedError("it is not what was written: its checksum differs", record=record)
     if record is None:
         raise DamagedError(finding)
+    examples = folder / EXAMPLES_NAME
+    if record.status == "done" and examples.is_file():
+        lines = examples.read_bytes()
+        gap = sums.gap(EXAMPLES_NAME, lines)
+        if gap is not None and vouches(record, lines):
+            raise DamagedError(gap, CHECKSUMS_NAME, record)
     return record
+
+
+def vouches(record: CellRecord, content: bytes) -> bool:
+    """Whether the record of a finished cell tells that `content` of its examples is what was written, whatever
+    checksums say. That of a failed cell describes the file as it was then, damaged or not."""
+    return record.status == "done" and record.examples == _describe(content)
+
+
+def _doubts(record: CellRecord | None, content: bytes) -> bool:
+    """Whether a record describes other examples."""
+    return record is not None and record.examples is not None and record.examples != _describe(content)
+
+
+def _commits(record: CellRecord | None) -> list[str]:
+    """Return the commits that computed a cell as far as they are known, the last of them first."""
+    told = record.environment if record else None
+    return [told.git_commit, *told.earlier_commits] if told and told.git_commit else []
 
 
 def _describe(content: bytes) -> ExamplesFile:

@@ -14,7 +14,7 @@ from mage.timing.memory import PeakMemory
 from runners.cell import Cell
 from runners.environment import describe, git_state, now
 from runners.record import CellRecord
-from runners.store.lock import locked
+from runners.store.lock import locked, make_way
 from runners.store.store import DamagedError, Store, read_record
 from runners.sweeping.ending import Ending, failure
 from runners.sweeping.limits import time_limit
@@ -57,6 +57,8 @@ class Work:
     def lock(self) -> None:
         """Hold the cell, unless another process does: then raise `LockedError`. It may have ended there meanwhile."""
         try:
+            if aside := make_way(self.cell.folder):
+                self._say(f"{self.cell.name}: it is no folder; it is kept as {aside.name}")
             self._held.enter_context(locked(self.cell.folder))
         except OSError as error:  # the folder cannot be written
             self._ending, self._ours = Ending("error", str(error)), False

@@ -72,6 +72,8 @@ class Worker:
                     pass
             except LockedError as error:
                 return list(group), error
+            except OSError:
+                pass  # the attempt at the cell tells it
         at_work: list[Work] = []
         held: list[Cell] = []
         lock = None

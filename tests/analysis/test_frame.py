@@ -71,11 +71,27 @@ def test_a_record_that_is_no_json_is_refused(tmp_path: Path) -> None:
 def test_a_record_that_is_not_what_was_written_is_refused(tmp_path: Path) -> None:
     cell = write_answers(tmp_path, "dense", None, lambda i: True)
     path = cell / "record.json"
-    Checksums(cell).add(path.name, 0, [path.read_bytes()])
+    sum_up(cell)
     load([tmp_path])
     edit(path, metrics={"score": 0.5})
-    with pytest.raises(UserError, match=r"record.json is not what was written"):
+    with pytest.raises(UserError, match=r"record.json: it is not what was written: its checksum differs"):
         load([tmp_path])
+
+
+def sum_up(cell: Path) -> None:
+    """Write the checksums that a sweep would have written."""
+    Checksums(cell).add("examples.jsonl", 0, (cell / "examples.jsonl").read_bytes().splitlines(keepends=True))
+    Checksums(cell).seal("record.json", (cell / "record.json").read_bytes())
+
+
+def test_checksums_that_lost_a_line_are_refused(tmp_path: Path) -> None:
+    cell = write_answers(tmp_path, "dense", None, lambda i: True)
+    sum_up(cell)
+    lines = (cell / "checksums").read_text().splitlines(keepends=True)
+    for number in (0, len(lines) - 1):
+        (cell / "checksums").write_text("".join(lines[:number] + lines[number + 1 :]))
+        with pytest.raises(UserError, match=r"checksums: it .*runners\.store check"):
+            load([tmp_path])
 
 
 @pytest.mark.parametrize(("text", "told"), [("nonsense\n", "line 1 is no checksum"), ("", "it holds no checksum")])
@@ -86,8 +102,8 @@ def test_a_damaged_file_of_checksums_is_named_and_not_the_record(tmp_path: Path,
     with pytest.raises(UserError) as error:
         load([folder])
     assert str(error.value) == (
-        f"{cell / 'checksums'} is damaged: {told}, so nothing tells whether record.json is what was written. "
-        f"What to do: python -m runners.store check '{folder}'"
+        f"{cell / 'checksums'}: {told}. This names all that is damaged, and what to do: "
+        f"python -m runners.store check '{folder}'"
     )
 
 

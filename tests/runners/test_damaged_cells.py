@@ -175,7 +175,7 @@ def test_checksums_that_tell_nothing_vouch_for_no_record(junk: bytes | None, sto
     assert "checksums: " in told[0] and "record.json.damaged-1" in told[0]
     assert (tmp_path / "checksums.damaged-1").exists() == (junk != b"")
     store.finish(record(store))
-    assert store.finished("0" * 16) is not None and Checksums(tmp_path).trouble(written=True) is None
+    assert store.finished("0" * 16) is not None and Checksums(tmp_path).trouble(written="record.json") is None
 
 
 def test_what_a_record_says_of_its_examples_counts_without_checksums(store: Store, tmp_path: Path) -> None:

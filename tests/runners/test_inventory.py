@@ -128,7 +128,8 @@ def test_each_damage_is_named_with_what_to_do(name: str, tree: Path, capsys: pyt
     assert main(["check", str(tree)]) == 1
     damaged, last = (line for line in capsys.readouterr().out.splitlines() if not line.startswith("note: "))
     assert damaged.startswith(f"damaged: {tree}") and where in damaged and what in damaged
-    assert "the same command computes it anew" in damaged
+    mend = "writes it anew from the examples" if name.startswith("checksums_") else "computes it anew"
+    assert f"the same command {mend}" in damaged
     assert last.endswith(": 1 damaged file.")
 
 
@@ -146,7 +147,12 @@ def test_cells_without_checksums_are_counted_in_one_note(tree: Path, capsys: pyt
         (cell / "checksums").unlink()
     assert main(["check", str(tree)]) == 0
     note, last = capsys.readouterr().out.splitlines()
-    assert note.startswith("note: 3 of 5 cells have no file checksums") and "nothing is damaged" in last
+    told = "note: 3 of 5 cells have no file checksums: nothing tells of a digit changed there:"
+    assert note == f"{told} all 3 in {tree / 'a'}" and "nothing is damaged" in last
+    cell = max((tree / "b").glob("m-*"))
+    (cell / "checksums").unlink()
+    assert main(["check", str(tree)]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith(f": all 3 in {tree / 'a'}, {cell}")
 
 
 def test_what_is_left_over_is_told_and_harms_nothing(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
