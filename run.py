@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-import hydra
-from omegaconf import DictConfig
+try:  # a person may not wait for the imports
+    from pathlib import Path
 
-from runners.command import command_line, run_configs
-from runners.composition import resolve
+    import hydra
+    from omegaconf import DictConfig
 
-CONF = Path(__file__).resolve().parent / "conf"
+    from runners.command import command_line, run_configs
+    from runners.composition import resolve
 
+    CONF = Path(__file__).resolve().parent / "conf"
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def main(config: DictConfig) -> None:
-    """Run one config, after Hydra's own flags."""
-    if status := run_configs([resolve(config)]):
-        raise SystemExit(status)
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    def main(config: DictConfig) -> None:
+        """Run one config, after Hydra's own flags."""
+        if status := run_configs([resolve(config)]):
+            raise SystemExit(status)
 
+    if __name__ == "__main__":
+        sys.exit(command_line(sys.argv[1:], CONF, main))
+except KeyboardInterrupt:
+    from runners.interruption import say_how_to_go_on
 
-if __name__ == "__main__":
-    sys.exit(command_line(sys.argv[1:], CONF, main))
+    say_how_to_go_on("Interrupted")
+    sys.exit(130)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mage.errors import UserError
 from runners.building import build, build_task, target_class
 from runners.composition import compose_sweep
+from runners.interruption import say_how_to_go_on
 from runners.launchers.launcher import Launcher
 from runners.runner import CellRunner
 from runners.settings import LOCAL, check_location, read_settings
@@ -34,8 +34,21 @@ def command_line(arguments: Sequence[str], folder: Path, hydra_main: Callable[[]
             print(error, file=sys.stderr)
             return 2
         return run_configs(configs)
+    if (config := _config_name(arguments)) not in (None, "config"):
+        told = f"--config-name={config}: there is one config. Allowed: config, with +experiment=name for a recipe."
+        print(told, file=sys.stderr)
+        return 2
     hydra_main()
     return 0
+
+
+def _config_name(arguments: Sequence[str]) -> str | None:
+    """Return the config that Hydra's own flag names, if it does."""
+    for flag, following in zip(arguments, (*arguments[1:], "")):
+        name, given, value = flag.partition("=")
+        if name in ("--config-name", "-cn"):
+            return value if given else following
+    return None
 
 
 def run_configs(configs: Sequence[Mapping[str, Any]]) -> int:
@@ -51,16 +64,11 @@ def run_configs(configs: Sequence[Mapping[str, Any]]) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        _say_how_to_go_on("Interrupted")
+        say_how_to_go_on("Interrupted")
         return 130
     except Terminated:
-        _say_how_to_go_on("Terminated")
+        say_how_to_go_on("Terminated")
         return 143
-
-
-def _say_how_to_go_on(what: str) -> None:
-    with suppress(OSError):  # the terminal may be gone
-        print(f"{what}. The same command continues where this run ended.", file=sys.stderr)
 
 
 def _check_lightly(config: Mapping[str, Any]) -> Any:

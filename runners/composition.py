@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from mage.errors import UserError
-from runners.refusal import choices_of, one_line, refuse_bases, refuse_deletions, refuse_launchers
+from runners.refusal import choices_of, one_line, refuse_bases, refuse_deletions, refuse_labels, refuse_launchers
 
 FREE = ("model.chat.", "model.chat=", "launcher.sbatch.", "launcher.sbatch=")
 """Overrides of nodes without declared fields: the options of a checkpoint's own chat template, and of sbatch."""
@@ -36,6 +36,7 @@ def compose_sweep(overrides: list[str], folder: Path, *, multirun: bool) -> list
         refuse_bases(overrides, loader)
         refuse_deletions(overrides, loader)
         refuse_launchers(overrides, loader)
+        refuse_labels(overrides, loader)
         try:
             if not multirun:
                 return [resolve(loader.load_configuration("config", overrides, RunMode.RUN))]

@@ -19,6 +19,11 @@ from mage.models.tokenizer import Tokenizer
 from runners.cell import Cell
 from runners.material import Question, make_questions
 from runners.settings import ModelSettings
+from runners.writing import nearest
+from tasks.generated import GeneratedTask
+from tasks.languages.registry import LANGUAGES
+from tasks.languages.tiny import Tiny
+from tasks.tiny_words import SPECIAL, VOCABULARY
 
 TRIED = 4  # questions of a cell that are made to see whether its task works with its model
 LONGEST_NAME = 255  # bytes of a folder's name, on most file systems
@@ -49,6 +54,7 @@ def check_feasible(cell: Cell) -> None:
     _check_dense_layers(cell)
     cell.method.for_model(layers, spec.block_size)
     if cell.task is not None:
+        _check_vocabulary(cell)
         for length in cell.task.context_lengths():
             _check_length(cell, length)
         _check_prompts(cell, spec)
@@ -140,6 +146,25 @@ def _check_prompts(cell: Cell, spec: DiffusionSpec) -> None:
         cell.method.check_prompt(prefilled, prompt.question_start, cell.budget.resolve(prefilled))
 
 
+def _check_vocabulary(cell: Cell) -> None:
+    """The embedded model's language is a closed one: other models read it in pieces, and never say it.
+
+    Random weights say nothing in any language: they may stand for a model.
+    """
+    task, tokenizer = cell.task, cell.checkpoint.tokenizer
+    if not isinstance(task, GeneratedTask) or not isinstance(task.speaker(), Tiny):
+        return
+    words = VOCABULARY[len(SPECIAL) :]
+    split = sum(len(tokenizer.encode(word)) != 1 for word in words)
+    if split and cell.settings.model.weights != "random":
+        others = ", ".join(name for name in LANGUAGES if name != task.language)
+        raise UserError(
+            f"task.language={task.language}: the tokenizer of model={cell.labels.model} splits {split} of the "
+            f"{len(words)} words of the embedded model's own language. Allowed: model=tiny, or task.language={others}, "
+            "or a task in another language."
+        )
+
+
 def _check_budget(cell: Cell, length: int, where: str) -> None:
     if cell.budget is None:
         return
@@ -154,7 +179,7 @@ def _check_folder(cell: Cell) -> None:
     for told, name in (("name", cell.settings.name), ("a cell's name, of its choices,", cell.name)):
         if len(name) > LONGEST_NAME:
             raise UserError(f"{told}={name[:40]}... has {len(name)} characters. Allowed: at most {LONGEST_NAME}.")
-    above = next(place for place in (cell.folder.parent, *cell.folder.parent.parents) if place.exists())
+    above = nearest(cell.folder.parent)
     if not above.is_dir():
         raise UserError(
             f"output_dir={cell.settings.output_dir}: {above} is not a folder. Allowed: a folder, or none yet."

@@ -28,6 +28,9 @@ KINDS = {
 }
 """What a type is called in the message for a value of another; pydantic's names begin with these words."""
 
+OTHERWISE = re.compile(r"\s*([-+]?[0-9.][0-9._]*(e[-+]?[0-9]+)?|[-+]?inf|nan|true|false|null|)\s*", re.IGNORECASE)
+"""Texts that are numbers, true, false or null where they have no quotes, and those that cannot be seen without."""
+
 BOUNDS = {"greater_than_equal": "{ge} and more", "greater_than": "more than {gt}"}
 BOUNDS |= {"less_than_equal": "at most {le}", "less_than": "less than {lt}"}
 BOUNDS |= {"string_too_short": "a text that is not empty", "string_pattern_mismatch": "a text that matches {pattern}"}
@@ -57,7 +60,7 @@ def first_error(error: ValidationError, owner: Any, prefix: str = "") -> UserErr
     if path and _takes_null(_declared(_owner_of(owner, path)).get(path[-1])):
         allowed["null"] = None
     value = min(same, key=lambda finding: len(finding["loc"]))["input"]
-    return UserError(f"{name}={shown(value)} is not allowed. Allowed: {', or '.join(allowed)}.")
+    return UserError(f"{name}={typed(value)} is not allowed. Allowed: {', or '.join(allowed)}.")
 
 
 def check_integers(config: Mapping[str, Any], prefix: str = "") -> None:
@@ -91,6 +94,13 @@ def shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(shown, value))}]"
     return str(value)
+
+
+def typed(value: Any) -> str:
+    """Return a value as `shown` does, but a text that would read as something else in its quotes, and called a text."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(typed, value))}]"
+    return f"'{value}' (a text)" if isinstance(value, str) and OTHERWISE.fullmatch(value) else shown(value)
 
 
 def _declared(owner: Any) -> dict[str, Any]:

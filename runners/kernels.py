@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from mage.errors import UserError, unknown_choice
 from runners.plain_record import write_json
 from runners.settings import ModelSettings, Settings, read_settings
+from runners.writing import check_writable
 
 if TYPE_CHECKING:
     from mage.models.config import BodyConfig
 
+LONGEST = 2**62  # what no memory holds is told as such; what torch cannot count is not
 TOLD = ("name", "model", "runner", "budget", "attention")  # what of the config decides a timing
 
 
@@ -37,8 +39,9 @@ class Kernels:
     def __post_init__(self) -> None:
         several = {"contexts": self.contexts, "batches": self.batches}
         for name, values in several.items():
-            if not values or min(values) < 1:
-                raise UserError(f"runner.{name}={list(values)} is out of range. Allowed: a list of integers from 1 up.")
+            if not values or min(values) < 1 or max(values) > LONGEST:
+                allowed = f"Allowed: a list of integers from 1 to {LONGEST}"
+                raise UserError(f"runner.{name}={list(values)} is out of range. {allowed}.")
         for name, value in {"page_size": self.page_size, "runs": self.runs}.items():
             if value < 1:
                 raise UserError(f"runner.{name}={value} is out of range. Allowed: integers from 1 up.")
@@ -72,6 +75,7 @@ class Kernels:
                 "timed on one row. Allowed: batches with 1 among them, or other kernels beside it."
             )
         check_machine(model)
+        check_writable(settings.output_dir, settings.name)
         device, dtype = torch.device(model.device), DTYPES[model.dtype]
         ours, body = operations(settings.attention, device), _body(model)
         if model.threads is not None:

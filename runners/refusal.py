@@ -12,7 +12,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from mage.errors import UserError, unknown_choice
 from runners.findings import unknown_field
@@ -20,6 +20,8 @@ from runners.settings import Settings
 
 NO_NAME = re.compile(r"_.*|null|true|false|[-+]?[0-9.]+", re.IGNORECASE)
 """What is no choice of a group: a base of several, and what Hydra reads as something else than a name."""
+
+EMPTY_ITEM = re.compile(r"[=,\[(]\s*,|,\s*([\])]|$)")
 
 
 def one_line(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) -> UserError:
@@ -42,16 +44,45 @@ def one_line(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) -
             return unknown_field(unknown[1], siblings, *choices[-1:])
         near = get_close_matches(unknown[1], _all_fields(config), n=1)  # no such section
         return UserError(f"{unknown[1]} is not a field of the config.{f' Did you mean {near[0]}?' if near else ''}")
+    deleted = re.search(r"Could not delete from config\. (?:The value of )?'([^']+)'", message)
+    if deleted:
+        given = next(o for o in overrides if o.startswith("~") and o[1:].partition("=")[0] == deleted[1])
+        return _undeletable(given, _siblings(deleted[1], _beside(given, loader, overrides)))
     ambiguous = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+)'", message)
     if ambiguous:
         return UserError(f"{ambiguous[1]} names several values: add -m to sweep over them.")
+    if isinstance(error, InterpolationResolutionError):
+        return _unresolved(error, overrides)
     if isinstance(error, OverrideParseException):
+        if EMPTY_ITEM.search(str(error.override)):
+            return UserError(
+                f"{error.override}: an item of the list is empty. Allowed: a value between commas, and none at the end."
+            )
         return UserError(
             f"{error.override}: not an override. Allowed: field=value; a value with spaces or signs in quotes for "
             "Hydra and for the shell, such as 'name=\"a b\"'."
         )
     lines = [line.strip() for line in f"{message}\n{error.__cause__ or ''}".splitlines() if line.strip()]
     return UserError(" ".join(line for line in lines if "hydra.cc" not in line))
+
+
+def _unresolved(error: InterpolationResolutionError, overrides: Sequence[str]) -> UserError:
+    """Return the error for `${...}` that stands for nothing."""
+    # Of a sweep OmegaConf does not know the field.
+    given = [o for o in overrides if "${" in o and error.full_key in (None, o.lstrip("+").partition("=")[0])]
+    cause = str(error).splitlines()[0].partition("raised while resolving interpolation: ")
+    told = (cause[2] or cause[0]).strip('"')
+    return UserError(
+        f"{given[-1] if given else error.full_key}: {told}. Allowed: a value, or ${{field}} of a field of the config."
+    )
+
+
+def _undeletable(override: str, siblings: Sequence[str]) -> UserError:
+    """Return the error for a deletion that Hydra could not do. siblings: what stands where the field was looked for."""
+    name = override[1:].partition("=")[0]
+    if name.rpartition(".")[2] in siblings:
+        return UserError(f"{override}: the config has another value there. Allowed: ~{name}, whatever the value.")
+    return UserError(f"{override}: {unknown_field(name, siblings)}")
 
 
 def refuse_bases(overrides: Sequence[str], loader: ConfigLoader) -> None:
@@ -66,15 +97,47 @@ def refuse_bases(overrides: Sequence[str], loader: ConfigLoader) -> None:
 
 
 def refuse_deletions(overrides: Sequence[str], loader: ConfigLoader) -> None:
-    """Raise `UserError` for `~task` and the like: a section that has no default has to be there, one field of it need
-    not."""
+    """Raise `UserError` for `~task` and the like: what has no default has to be there; and for what is not there."""
     for override in overrides:
-        group = override[1:].partition("=")[0]
-        field = Settings.model_fields.get(group)
-        if not override.startswith("~") or field is None or not field.is_required():
+        group, _, value = override[1:].partition("=")
+        if not override.startswith("~"):
             continue
-        if listed := choices_of(group, loader):
-            raise UserError(f"{override}: {group} is missing from the config then. Allowed: {', '.join(listed)}.")
+        field, choices = Settings.model_fields.get(group), choices_of(group, loader)
+        if field is not None and field.is_required() and (choices or not value):
+            allowed = ", ".join(choices) or f"{group}=value"
+            raise UserError(f"{override}: {group} is missing from the config then. Allowed: {allowed}.")
+
+
+def refuse_labels(overrides: Sequence[str], loader: ConfigLoader) -> None:
+    """Raise `UserError` for `method.name=quest`, which would put the label of one choice on the results of another.
+
+    A model may have any name that is no choice's: people describe checkpoints of their own on the command line.
+    """
+    for override in overrides:
+        field, _, value = override.lstrip("+").partition("=")
+        group = field.removesuffix(".name")
+        if field == group or group not in Settings.model_fields or override.startswith("~"):
+            continue
+        known, chosen = choices_of(group, loader), _chosen(group, overrides, loader)
+        names = [name.strip("\"' ") for name in value.split(",")]
+        label = next((name for name in names if name != chosen and (name in known or group != "model")), None)
+        if label is not None and chosen is not None:
+            told = f"{override}: a label of the choice {group}={chosen}."
+            allowed = f"{group}={label}, for that {group}" if label in known else f"{chosen}"
+            raise UserError(f"{told} Allowed: {allowed}.")
+
+
+def _chosen(group: str, overrides: Sequence[str], loader: ConfigLoader) -> str | None:
+    """Return what a command line chooses of a group, as it is written there or in an experiment. None: no such line."""
+    given = [override.partition("=")[2] for override in overrides if override.lstrip("+").partition("=")[0] == group]
+    if given:
+        return given[-1]
+    choices = [o for o in overrides if loader.get_group_options(o.lstrip("+").partition("=")[0])]
+    with suppress(HydraException, OmegaConfBaseException):
+        hydra = loader.load_configuration("config", choices, RunMode.MULTIRUN).hydra
+        swept = (hydra.sweeper.params or {}).get(group)
+        return str(hydra.runtime.choices.get(group) if swept is None else swept)
+    return None
 
 
 def refuse_launchers(overrides: Sequence[str], loader: ConfigLoader) -> None:
@@ -98,7 +161,7 @@ def choices_of(group: str, loader: ConfigLoader) -> list[str]:
 
 def _beside(field: str, loader: ConfigLoader, overrides: Sequence[str]) -> dict[str, Any]:
     """Return the config under the choices made beside an override of `field`."""
-    others = [override for override in overrides if override.split("=")[0] != field]
+    others = [override for override in overrides if field not in (override, override.split("=")[0])]
     chosen = [override for override in others if loader.get_group_options(override.lstrip("+").split("=")[0])]
     for given in (others, chosen, []):  # where there is a second slip, the choices alone, or else the defaults
         with suppress(HydraException, OmegaConfBaseException):

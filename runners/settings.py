@@ -13,9 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mage.budget import Budget
 from mage.models.location import locate, locate_adapter
-from runners.findings import check_integers, first_error, shown
+from runners.findings import check_integers, first_error, typed
 
 ROOT = Path(__file__).resolve().parents[1]
+RESERVED = ("reference", "wandb", "from-wandb")
+"""Folders of outputs/ that are no experiment: results that ship, W&B's own files, what was read from W&B."""
 LOCAL = {"_target_": "runners.launchers.local.Local"}
 
 
@@ -91,6 +93,13 @@ class Settings(BaseModel):
     launcher: dict[str, Any] = Field(default_factory=lambda: dict(LOCAL))
     plan: bool = False
 
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name.casefold() in RESERVED:
+            raise ValueError(f"a folder that is no experiment. Allowed: any name but {', '.join(RESERVED)}")
+        return name
+
 
 def read_settings(config: Mapping[str, Any]) -> tuple[Settings, Budget]:
     """Validate a resolved config. Raises `UserError` that names the field, its value and what is allowed."""
@@ -101,7 +110,7 @@ def read_settings(config: Mapping[str, Any]) -> tuple[Settings, Budget]:
         raise first_error(error, Settings) from error
     budget = settings.budget
     if isinstance(budget, bool) or not isinstance(budget, int | float) or not math.isfinite(budget):
-        budget = shown(budget)  # which says how it is written, and is no budget either
+        budget = typed(budget)  # which says how it is written, and is no budget either
     return settings, Budget(budget)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mage.attention.operations import Operations
+from mage.shortage import is_out_of_memory
 from mage.timing.kernel_cases import KERNELS
 from mage.timing.kernel_shape import KernelShape
 from mage.timing.kernel_suite import KernelTiming, check_kernels, time_kernels
@@ -73,7 +74,9 @@ def report_kernels(
             for timing in time_kernels(shape, ours, roofs, device, dtype, kernels=kernels, runs=runs):
                 say(_line(timing))
                 timings.append(timing)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as problem:  # torch's own error is a RuntimeError, too
+            if not is_out_of_memory(problem):
+                raise
             too_large.append(f"{shape.context}x{shape.batch}")
             say(f"context {shape.context} batch {shape.batch}: out of memory")
     return KernelReport(ours.name, dtype, roofs, timings, too_large)

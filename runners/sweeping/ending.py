@@ -6,16 +6,12 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import torch
-
 from mage.errors import UserError
+from mage.shortage import is_out_of_memory
 from runners.sweeping.limits import CellTimeoutError
 
 if TYPE_CHECKING:
     from runners.record import Status
-
-# A failed allocation that torch reports as a plain RuntimeError: on the CPU, and while CUDA starts.
-NO_MEMORY = ("can't allocate memory", "out of memory")
 
 
 @dataclass(frozen=True)
@@ -33,8 +29,7 @@ def failure(problem: Exception) -> Ending:
         return Ending("invalid_config", str(problem))
     if isinstance(problem, CellTimeoutError):
         return Ending("timeout", str(problem))
-    unnamed = isinstance(problem, RuntimeError) and any(text in str(problem) for text in NO_MEMORY)
-    if isinstance(problem, MemoryError | torch.OutOfMemoryError) or unnamed:
+    if is_out_of_memory(problem):
         return Ending("out_of_memory", f"{type(problem).__name__}: {problem}")
     told = "".join(traceback.format_exception(problem))
     # A record is UTF-8, the name of a file need not be.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from runners.sweeping.outcome import Outcome, exit_status, show
 from runners.sweeping.plan import SweepPlan, plan_sweep
 from runners.sweeping.progress import SweepProgress
 from runners.tracking.tracker import Guarded, SweepRun, Tracker
+from runners.writing import check_writable
 
 OF_A_SWEEP = ("output_dir", "tracker", "launcher", "plan")  # fields that all configs have in common
 
@@ -42,8 +42,9 @@ def run_sweep(configs: Sequence[Mapping[str, Any]]) -> int:
     plan = plan_sweep(configs, here=not launcher.elsewhere)
     launcher.check(plan.cells)
     finished = _finished(plan.cells)
-    if len(finished) < len(plan.cells):
-        check_writable(Path(first.output_dir))
+    if not first.plan:
+        for name in dict.fromkeys(cell.settings.name for cell in plan.cells if cell.folder not in finished):
+            check_writable(first.output_dir, name)
     console = SweepConsole()
     notes = _notes(plan)
     if first.plan:
@@ -69,15 +70,6 @@ def _finished(cells: Sequence[Cell]) -> dict[Path, Outcome]:
         if record is not None:
             found[cell.folder] = Outcome(cell, record, computed=False)
     return found
-
-
-def check_writable(folder: Path) -> None:
-    """Raise `UserError` where nothing can be written into `folder`, or into the nearest one above it that is there."""
-    nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(
-            f"output_dir={folder}: nothing can be written into {nearest}. Allowed: a folder that can be made."
-        )
 
 
 def _notes(plan: SweepPlan) -> list[str]:

@@ -69,6 +69,11 @@ def test_a_wrong_kernel_is_told_and_fails_the_run(
     [
         ("runner.contexts=[]", "runner.contexts=[] is out of range"),
         ("runner.batches=[0]", "runner.batches=[0] is out of range"),
+        (
+            f"runner.contexts=[{2**63 - 1}]",
+            "is out of range. Allowed: a list of integers from 1 to 46116860",
+        ),
+        (f"runner.batches=[{2**63 - 1}]", "is out of range. Allowed: a list of integers from 1 to 46116860"),
         ("runner.runs=0", "runner.runs=0 is out of range"),
         ("runner.kernels=[gathr]", "runner.kernels=gathr is not known; did you mean gather?"),
         ("runner.contxts=[1]", "runner.contxts"),
@@ -83,3 +88,24 @@ def test_what_cannot_work_is_refused_in_one_line(
     printed = capfd.readouterr()
     assert words in printed.err and len(printed.err.splitlines()) == 1 and printed.out == ""
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "shape"),
+    [
+        ("runner.contexts=[100000000000000]", "100000000000000x1"),
+        ("runner.batches=[1000000000000]", "64x1000000000000"),
+        ("runner.contexts=[4600000000000000000]", "4600000000000000000x1"),
+        ("runner.batches=[4600000000000000000]", "64x4600000000000000000"),
+    ],
+)
+def test_a_shape_that_no_memory_holds_is_told_and_the_others_are_timed(
+    override: str, shape: str, run: Callable[..., int], tiny_checkpoint: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = {"runner.contexts": "runner.contexts=[64]", "runner.batches": "runner.batches=[1]"}
+    field, _, huge = override.partition("=")
+    given[field] = given[field].replace("]", f",{huge[1:]}")
+    assert run(*FAST[:1], *FAST[2:], *given.values(), f"model.weights={tiny_checkpoint}") == 1
+    printed = capfd.readouterr()
+    assert json.loads(printed.out.splitlines()[-1])["too_large"] == [shape] and "Traceback" not in printed.err
+    assert set(json.loads(printed.out.splitlines()[-1])["share"]) == {"mass/torch/64x1", "gather/torch/64x1"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import torch
 
 from run import CONF, main
 from runners.command import command_line
-from tests.runners.conftest import ROOT, records
+from tests.runners.conftest import records
 from tests.runners.override_sets import SMALL_BODY
 
 REFUSED = {
@@ -34,10 +32,34 @@ REFUSED = {
     "examples=0": "examples=0",
     "name=../up": "name=../up",
     f"name={'x' * 256}": "has 256 characters. Allowed: at most 255.",
-    f"method.name={'x' * 256}": "characters. Allowed: at most 255.",
+    f"model.name={'x' * 256}": "characters. Allowed: at most 255.",
     "output_dir=README.md": "README.md is not a folder",
     "seed=true": "seed=true is not allowed. Allowed: an integer.",
-    "seed='1'": "seed=1 is not allowed. Allowed: an integer.",
+    "seed='1'": "seed='1' (a text) is not allowed. Allowed: an integer.",
+    "budget='16'": "budget='16' (a text) is out of range. Allowed: an integer",
+    'budget="0.5"': "budget='0.5' (a text) is out of range. Allowed: an integer",
+    "budget=''": "budget='' (a text) is out of range. Allowed: an integer",
+    "examples='null'": "examples='null' (a text) is not allowed. Allowed: an integer, or null.",
+    "dense_reference='true'": "dense_reference='true' (a text) is not allowed. Allowed: true, false.",
+    "model.threads='1'": "model.threads='1' (a text) is not allowed. Allowed: an integer",
+    "runner.timeout_s='1e3'": "runner.timeout_s='1e3' (a text) is not allowed. Allowed:",
+    "task.lengths=['128']": "task.lengths=['128' (a text)] is not allowed. Allowed: an integer, or a list",
+    "name=reference": "name=reference: a folder that is no experiment. Allowed: any name but reference, wandb,",
+    "name=Wandb": "name=Wandb: a folder that is no experiment.",
+    "name=from-wandb": "name=from-wandb: a folder that is no experiment.",
+    "budget=16,": "budget=16,: an item of the list is empty. Allowed: a value between commas",
+    "budget=,16": "budget=,16: an item of the list is empty.",
+    "method=mage,,quest": "method=mage,,quest: an item of the list is empty.",
+    "task.lengths=[128,]": "task.lengths=[128,]: an item of the list is empty.",
+    "budget=${nope}": "budget=${nope}: Interpolation key 'nope' not found. Allowed: a value, or ${field} of a field",
+    "budget=${nope:3}": "budget=${nope:3}: Unsupported interpolation type nope. Allowed:",
+    "budget=${oc.env:NO_SUCH_VARIABLE}": "budget=${oc.env:NO_SUCH_VARIABLE}: Environment variable 'NO_SUCH_VARIABLE'",
+    "method.page_size=${nope}": "method.page_size=${nope}: Interpolation key 'nope' not found.",
+    "~nope": "~nope: nope is not a field of the config. Allowed: attention,",
+    "~budgte": "~budgte: budgte is not a field of the config. Did you mean budget?",
+    "~model.nope": "~model.nope: model.nope is not a field of the config. Allowed: adapter,",
+    "~nope.x": "~nope.x: nope.x is not a field of the config.",
+    "~budget=63": "~budget=63: the config has another value there. Allowed: ~budget",
     f"seed={2**63}": "is out of range. Allowed: integers below 2^63.",
     "budget=null": "budget=null is out of range",
     "=3": "=3: no field is named",
@@ -104,7 +126,7 @@ REFUSED = {
     "~decoding": "~decoding: decoding is missing from the config then. Allowed: edit, entropy,",
     "~runner": "~runner: runner is missing from the config then. Allowed: batched, evaluate,",
     "~tracker": "~tracker: tracker is missing from the config then. Allowed: none, wandb.",
-    "~budget": "budget is missing from the config.",
+    "~budget": "~budget: budget is missing from the config then. Allowed: budget=value.",
     "runner=train": "add +experiment=train/tiny or +experiment=train/smollm2_135m.",
     "runner=finetune": "runner=finetune needs runner.source of an experiment: add +experiment=finetune/tiny.",
     "+experiment=train/tiny": "runner.body is not a field of the config with runner=evaluate.",
@@ -223,45 +245,3 @@ def test_a_tracker_waits_for_some_time(
 
 def test_dense_layers_are_no_matter_to_dense(run: Callable[..., int]) -> None:
     assert run("method=dense", "dense_layers=3", "examples=1") == 0
-
-
-def test_a_slip_costs_no_import_of_torch() -> None:
-    slips = (
-        "method=mgae",
-        "budgett=3",
-        "budget=0",
-        "model.weights=nowhere",
-        "model.weights=no.gguf",
-        "model.device=gpu0",
-        "task.lengths=[120]",
-    )
-    code = (
-        "import sys; from pathlib import Path; from runners.command import command_line\n"
-        "from run import main\n"
-        f"for slip in {slips}:\n"
-        "    assert command_line([slip], Path('conf'), main) == 2\n"
-        "assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
-
-
-@pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job", "+experiment=demo", "method=quest"]])
-def test_hydra_answers_its_own_flags(flags: list[str]) -> None:
-    done = subprocess.run([sys.executable, "run.py", *flags], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert "budget" in done.stdout
-
-
-def test_a_job_of_hydra_s_own_launcher_is_a_sweep_of_one_cell(
-    small: list[str], out: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--run", *small, "method=mage"]
-    monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
-    assert command_line(arguments, CONF, main) == 0
-    assert len(records(out)) == 2  # with its reference
-
-    monkeypatch.setattr(sys, "argv", ["run.py", *arguments, "budget=0"])
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        command_line([*arguments, "budget=0"], CONF, main)
-    assert ended.value.code == 2
-    assert len(capfd.readouterr().err.splitlines()) == 1
