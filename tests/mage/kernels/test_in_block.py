@@ -9,12 +9,11 @@ from mage.attention.kernels.in_block import in_block_attention, in_block_kernel,
 from mage.attention.kernels.split import part_kernel, prefix_attention
 from mage.attention.kernels.tiles import Tile, streaming_tile
 from mage.attention.reference import partial_attention
+from tests.mage.kernels.ahead_cases import AHEAD_CASES, SMALL, AheadCase
 from tests.mage.kernels.attention_compiling import H200, check_compiles, gpu
 from tests.mage.kernels.block_problem import BlockProblem, poisoned_memory
 from tests.mage.kernels.compiling import CAPABILITIES
 from tests.mage.kernels.error import TOLERANCE, relative_error
-
-SMALL = Tile(rows=16, keys=16, warps=4, stages=2)
 
 
 @pytest.mark.parametrize(
@@ -65,46 +64,15 @@ def test_is_the_attention_of_the_reference(
 
 
 @pytest.mark.parametrize("causal", [False, True], ids=["whole", "causal"])
-@pytest.mark.parametrize(
-    ("kv_heads", "group", "block", "ahead", "dim", "lengths", "splits", "tile"),
-    [
-        pytest.param(2, 1, 4, 4, 16, [70, 4], 3, SMALL, id="as-long-as-the-block"),
-        pytest.param(1, 3, 5, 5, 32, [33, 64], 1, SMALL, id="group-3-odd-block"),
-        pytest.param(1, 2, 8, 3, 80, [50], 2, SMALL, id="shorter-than-the-block"),
-        pytest.param(1, 2, 3, 20, 16, [20, 41], 2, SMALL, id="tiles-of-nothing-but"),
-        pytest.param(1, 7, 32, 32, 128, [70], 2, Tile(128, 32, 8, 2), id="group-7-block-32"),
-        pytest.param(1, 4, 1, 1, 16, [1], 9, SMALL, id="blocks-of-one"),
-        pytest.param(1, 2, 16, 16, 64, [40, 16], None, None, id="chosen-tile"),
-    ],
-)
+@pytest.mark.parametrize("case", AHEAD_CASES)
 def test_positions_ahead_of_the_block_see_the_prefix_alone(
-    kv_heads: int,
-    group: int,
-    block: int,
-    ahead: int,
-    dim: int,
-    lengths: list[int],
-    splits: int | None,
-    tile: Tile | None,
-    causal: bool,
-    dtype: torch.dtype,
-    device: str,
+    case: AheadCase, causal: bool, dtype: torch.dtype, device: str
 ) -> None:
-    p = BlockProblem.random(
-        dtype,
-        device,
-        kv_heads=kv_heads,
-        group=group,
-        block=block,
-        dim=dim,
-        lengths=[[length] * kv_heads for length in lengths],
-        capacity=max(lengths) + 9,
-        ahead=ahead,
-    )
-    held = p.lengths[:, 0]
+    p, splits, tile = case.problem(dtype, device), case.splits, case.tile
+    held, small = p.lengths[:, 0], None if tile is None else SMALL
     with poisoned_memory():
         kept = prefix_attention(p.q, p.keys, p.values, held, p.scale, splits=splits, tile=tile)
-        out = in_block_attention(p.q, p.k, p.v, kept, p.scale, causal, ahead, tile=None if tile is None else SMALL)
+        out = in_block_attention(p.q, p.k, p.v, kept, p.scale, causal, case.ahead, tile=small)
     assert relative_error(out, p.expected(causal)[0]) <= TOLERANCE[dtype]
 
 
