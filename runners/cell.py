@@ -12,10 +12,11 @@ from typing import Any, Literal
 from mage.attention.implementation import resolve
 from mage.budget import Budget
 from mage.errors import UserError
-from mage.generation.decoding import Decoding
+from mage.generation.decoding import Decoding, Filling
 from mage.method import Method
-from runners.building import build, build_task
+from runners.building import CONF, build, build_task
 from runners.checkpoint import Checkpoint, inspect
+from runners.choices import read_choice
 from runners.identity import identity_of
 from runners.record import CellLabels
 from runners.runner import CellRunner
@@ -101,10 +102,9 @@ def read_cell(config: Mapping[str, Any]) -> Cell:
     """Validate a resolved config and build what it names, without loading a model. Raises `UserError`."""
     settings, budget = read_settings(config)
     attention = resolve(settings.attention, settings.model.device)
-    built = {}
-    for name, kind in (("method", Method), ("decoding", Decoding), ("runner", CellRunner)):
-        built[name] = build(name, config[name], kind)
-    method, runner = built["method"], built["runner"]
+    method: Method = build("method", config["method"], Method)
+    decoding: Decoding = build("decoding", config["decoding"], Decoding)
+    runner: CellRunner = build("runner", config["runner"], CellRunner)
     task = None if "task" in runner.unused else build_task(settings)
     if method.uses_budget:
         method.check_budget(budget)
@@ -113,12 +113,13 @@ def read_cell(config: Mapping[str, Any]) -> Cell:
     model = runner.fitted(settings.model, fuse_commit=settings.fuse_commit)
     settings = settings.model_copy(update={"model": model})
     checkpoint = inspect(settings.model)
+    deciding = _deciding(config["decoding"], decoding, settings.model.block_size)
     labels = CellLabels(
         model=settings.model.name,
         method=_label(settings.method, type(method).__name__),
         budget=budget.value if method.uses_budget else None,
         task=runner.subject if task is None else _label(settings.task, task.name),
-        decoding=_label(settings.decoding, type(built["decoding"]).__name__),
+        decoding=_label(deciding, type(decoding).__name__),
         question="" if task is None else task.question,
         seed=settings.seed,
         runner=_label(settings.runner, type(runner).__name__),
@@ -126,7 +127,8 @@ def read_cell(config: Mapping[str, Any]) -> Cell:
         source="" if task is None else task.source,
         extended=_extended(settings.model, task, checkpoint),
     )
-    used = {field: value for field, value in config.items() if field not in (*runner.unused, *OF_THE_SWEEP)}
+    unused = (*runner.unused, *OF_THE_SWEEP)
+    used = {field: value for field, value in {**config, "decoding": deciding}.items() if field not in unused}
     hashes = {"model_hash": checkpoint.content_hash, "task_hash": "" if task is None else _task_hash(task)}
     identity = identity_of(used, **hashes, uses_budget=method.uses_budget, attention=attention)
     return Cell(
@@ -136,7 +138,7 @@ def read_cell(config: Mapping[str, Any]) -> Cell:
         budget=budget if method.uses_budget else None,
         method=method,
         task=task,
-        decoding=built["decoding"],
+        decoding=decoding,
         runner=runner,
         checkpoint=checkpoint,
         labels=labels,
@@ -144,6 +146,16 @@ def read_cell(config: Mapping[str, Any]) -> Cell:
         task_hash=hashes["task_hash"],
         identity=identity,
     )
+
+
+def _deciding(section: Mapping[str, Any], decoding: Decoding, block_size: int) -> Mapping[str, Any]:
+    """Return what the section `decoding` of the config says of a cell: in blocks of one token what `static` says.
+
+    A policy that fills decides which of several slots come first. A block of one token leaves it no choice: its token
+    is there before the first step, or is what this step fills. (Policies that edit look at that token again.)
+    """
+    fixed = block_size == 1 and isinstance(decoding, Filling)
+    return read_choice(CONF / "decoding", "static") if fixed else section
 
 
 def _task_hash(task: Task) -> str:

@@ -12,6 +12,7 @@ from runners.building import build, build_task, target_class
 from runners.composition import compose_sweep
 from runners.interruption import say_how_to_go_on
 from runners.launchers.launcher import Launcher
+from runners.refusal import refuse_repeats
 from runners.runner import CellRunner
 from runners.settings import LOCAL, check_location, read_settings
 from runners.sweeping.limits import Terminated
@@ -27,12 +28,14 @@ def command_line(arguments: Sequence[str], folder: Path, hydra_main: Callable[[]
     and run here together.
     """
     overrides = [argument for argument in arguments if argument not in MULTIRUN]
-    if not any(override.startswith("-") for override in overrides):
-        try:
-            configs = compose_sweep(overrides, folder, multirun=len(overrides) < len(arguments))
-        except UserError as error:
-            print(error, file=sys.stderr)
-            return 2
+    flags = any(override.startswith("-") for override in overrides)
+    try:
+        refuse_repeats(overrides)
+        configs = [] if flags else compose_sweep(overrides, folder, multirun=len(overrides) < len(arguments))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if not flags:
         return run_configs(configs)
     if (config := _config_name(arguments)) not in (None, "config"):
         told = f"--config-name={config}: there is one config. Allowed: config, with +experiment=name for a recipe."

@@ -19,7 +19,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from mage.errors import UserError
-from runners.refusal import choices_of, one_line, refuse_bases, refuse_deletions, refuse_labels, refuse_launchers
+from runners.refusal import (
+    choices_of,
+    one_line,
+    refuse_bases,
+    refuse_deletions,
+    refuse_labels,
+    refuse_launchers,
+    refuse_unset,
+)
 
 FREE = ("model.chat.", "model.chat=", "launcher.sbatch.", "launcher.sbatch=")
 """Overrides of nodes without declared fields: the options of a checkpoint's own chat template, and of sbatch."""
@@ -38,18 +46,26 @@ def compose_sweep(overrides: list[str], folder: Path, *, multirun: bool) -> list
         refuse_launchers(overrides, loader)
         refuse_labels(overrides, loader)
         try:
-            if not multirun:
-                return [resolve(loader.load_configuration("config", overrides, RunMode.RUN))]
-            held: list[str] = []
-            try:
-                master = loader.load_configuration("config", overrides, RunMode.MULTIRUN)
-            except (HydraException, OmegaConfBaseException):
-                held = _held(overrides, loader)
-                master = loader.load_configuration("config", [o for o in overrides if o not in held], RunMode.MULTIRUN)
-            seen = {*master.hydra.overrides.task, *held}
-            return _compose_jobs(master, loader, [o for o in overrides if o in seen])
+            if multirun:
+                configs = _swept(overrides, loader)
+            else:
+                configs = [resolve(loader.load_configuration("config", overrides, RunMode.RUN))]
         except (HydraException, OmegaConfBaseException) as error:
             raise one_line(error, loader, overrides) from error
+    refuse_unset(overrides)
+    return configs
+
+
+def _swept(overrides: list[str], loader: ConfigLoader) -> list[dict[str, Any]]:
+    """Compose and resolve all configs of a sweep."""
+    held: list[str] = []
+    try:
+        master = loader.load_configuration("config", overrides, RunMode.MULTIRUN)
+    except (HydraException, OmegaConfBaseException):
+        held = _held(overrides, loader)
+        master = loader.load_configuration("config", [o for o in overrides if o not in held], RunMode.MULTIRUN)
+    seen = {*master.hydra.overrides.task, *held}
+    return _compose_jobs(master, loader, [o for o in overrides if o in seen])
 
 
 def _held(overrides: list[str], loader: ConfigLoader) -> list[str]:

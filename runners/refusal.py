@@ -21,6 +21,9 @@ from runners.settings import Settings
 NO_NAME = re.compile(r"_.*|null|true|false|[-+]?[0-9.]+", re.IGNORECASE)
 """What is no choice of a group: a base of several, and what Hydra reads as something else than a name."""
 
+OF_A_CELL = ("model", "method", "task", "decoding", "runner")
+"""Sections whose fields are part of a cell's identity. Deeper fields, as of `model.chat`, may be absent."""
+
 EMPTY_ITEM = re.compile(r"[=,\[(]\s*,|,\s*([\])]|$)")
 
 
@@ -81,8 +84,21 @@ def _undeletable(override: str, siblings: Sequence[str]) -> UserError:
     """Return the error for a deletion that Hydra could not do. siblings: what stands where the field was looked for."""
     name = override[1:].partition("=")[0]
     if name.rpartition(".")[2] in siblings:
+        refuse_unset([override])
         return UserError(f"{override}: the config has another value there. Allowed: ~{name}, whatever the value.")
     return UserError(f"{override}: {unknown_field(name, siblings)}")
+
+
+def refuse_repeats(overrides: Sequence[str]) -> None:
+    """Raise `UserError` for `budget=1 budget=2`, of which Hydra takes the last. Hydra's own fields are left to it."""
+    given: dict[str, list[str]] = {}
+    for override in overrides:
+        given.setdefault(override.partition("=")[0].lstrip("+~").strip(), []).append(override)
+    for name, several in given.items():
+        if name and len(several) > 1 and not name.startswith(("hydra.", "hydra/")):
+            listed = several[0].partition("=")[0].lstrip("~")
+            told = f"{name} is given {len(several)} times: {', '.join(several)}."
+            raise UserError(f"{told} Allowed: one of them; -m {listed}=a,b for several values.")
 
 
 def refuse_bases(overrides: Sequence[str], loader: ConfigLoader) -> None:
@@ -106,6 +122,16 @@ def refuse_deletions(overrides: Sequence[str], loader: ConfigLoader) -> None:
         if field is not None and field.is_required() and (choices or not value):
             allowed = ", ".join(choices) or f"{group}=value"
             raise UserError(f"{override}: {group} is missing from the config then. Allowed: {allowed}.")
+
+
+def refuse_unset(overrides: Sequence[str]) -> None:
+    """Raise `UserError` for `~method.commit` and the like: what the class puts there is a value like any other, and a
+    cell without the field would be the same cell under another identity. What is not there is for Hydra to refuse."""
+    for override in overrides:
+        name = override[1:].partition("=")[0]
+        section, _, field = name.partition(".")
+        if override.startswith("~") and section in OF_A_CELL and field and "." not in field:
+            raise UserError(f"{override}: a field is given a value, not left out. Allowed: {name}=value.")
 
 
 def refuse_labels(overrides: Sequence[str], loader: ConfigLoader) -> None:

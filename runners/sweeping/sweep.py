@@ -81,7 +81,7 @@ def _notes(plan: SweepPlan) -> list[str]:
 
 def _repetition(plan: SweepPlan) -> str:
     """Say that cells were named again: no slip where a method without a budget stands in a sweep over budgets."""
-    if any(cell.budget is not None for cell in plan.repeated):
+    if any(cell.budget is not None or cell.given["decoding"] != cell.config["decoding"] for cell in plan.repeated):
         same = "or differ in nothing that changes a result"
         return f"{len(plan.repeated)} of the configs name a cell again, {same}: each cell is computed once."
     methods = {cell.labels.method for cell in plan.repeated}

@@ -13,6 +13,7 @@ from mage.models.diffusion import DiffusionSpec
 from mage.training.trainer import Progress
 from run import CONF
 from runners.command import command_line
+from tests.runners.conftest import last_of_each
 from tests.runners.test_tracker import offline_runs
 
 SMALL = (
@@ -39,7 +40,7 @@ def _tune(folder: Path, *overrides: str) -> int:
         "tracker=none",
         *overrides,
     ]
-    return command_line(command, CONF, lambda: None)
+    return command_line(last_of_each(command), CONF, lambda: None)
 
 
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -65,9 +65,10 @@ def test_a_job_of_hydra_s_own_launcher_is_a_sweep_of_one_cell(
     assert command_line(arguments, CONF, main) == 0
     assert len(records(out)) == 2  # with its reference
 
-    monkeypatch.setattr(sys, "argv", ["run.py", *arguments, "budget=0"])
+    refused = ["budget=0" if argument.startswith("budget=") else argument for argument in arguments]
+    monkeypatch.setattr(sys, "argv", ["run.py", *refused])
     capfd.readouterr()
     with pytest.raises(SystemExit) as ended:
-        command_line([*arguments, "budget=0"], CONF, main)
+        command_line(refused, CONF, main)
     assert ended.value.code == 2
     assert len(capfd.readouterr().err.splitlines()) == 1

@@ -127,6 +127,13 @@ REFUSED = {
     "~runner": "~runner: runner is missing from the config then. Allowed: batched, evaluate,",
     "~tracker": "~tracker: tracker is missing from the config then. Allowed: none, wandb.",
     "~budget": "~budget: budget is missing from the config then. Allowed: budget=value.",
+    "~method.commit": "~method.commit: a field is given a value, not left out. Allowed: method.commit=value.",
+    "~method.commit=exact": "~method.commit=exact: a field is given a value, not left out.",
+    "~method.comit": "~method.comit: method.comit is not a field of the config. Did you mean method.commit?",
+    "~model.yarn": "Allowed: model.yarn=value.",
+    "~task.question": "Allowed: task.question=value.",
+    "~decoding.sub_block": "Allowed: decoding.sub_block=value.",
+    "~runner.likelihood": "Allowed: runner.likelihood=value.",
     "runner=train": "add +experiment=train/tiny or +experiment=train/smollm2_135m.",
     "runner=finetune": "runner=finetune needs runner.source of an experiment: add +experiment=finetune/tiny.",
     "+experiment=train/tiny": "runner.body is not a field of the config with runner=evaluate.",
@@ -150,13 +157,54 @@ def test_refused_in_one_line(
     assert not out.parent.exists()
 
 
-def test_of_a_group_named_twice_the_last_choice_is_told(
-    run: Callable[..., int], out: Path, capfd: pytest.CaptureFixture[str]
+REPEATED = {
+    "method": ("method=mage", "method=quest"),
+    "budget": ("budget=1", "budget=2"),
+    "seed": ("seed=0", "seed=0"),
+    "method.page_size": ("method.page_size=2", "++method.page_size=4"),
+    "examples": ("examples=2", "~examples", "examples=3"),
+    "experiment": ("+experiment=demo", "+experiment=ci"),
+    "model.chat.date": ("model.chat.date=1", "model.chat.date=2"),
+    "name": ("name=x", "name = y"),
+}
+
+
+@pytest.mark.parametrize("flags", [[], ["-m"], ["--multirun"], ["--cfg", "job"]], ids=" ".join)
+@pytest.mark.parametrize("field", REPEATED)
+def test_what_is_given_more_than_once_is_refused_before_anything_is_composed(
+    field: str, flags: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("task=needle_kv", "task=niah", "task.max_new_tokens=3") == 2
+    monkeypatch.setattr("runners.command.compose_sweep", lambda *_, **__: pytest.fail("composed"))
+    given = REPEATED[field]
+    assert command_line([*flags, given[0], "task=niah", *given[1:]], CONF, lambda: pytest.fail("composed")) == 2
+    printed = capfd.readouterr()
+    assert printed.err.startswith(f"{field} is given {len(given)} times: {', '.join(given)}. Allowed: one of them; -m ")
+    assert len(printed.err.splitlines()) == 1 and not printed.out
+
+
+def test_a_sweep_and_a_value_of_one_field_are_two(capfd: pytest.CaptureFixture[str]) -> None:
+    assert command_line(["-m", "budget=16,32", "budget=64"], CONF, main) == 2
+    assert capfd.readouterr().err.startswith("budget is given 2 times: budget=16,32, budget=64.")
+
+
+def test_hydra_s_own_fields_and_parts_of_a_field_are_no_repetition(small: list[str], out: Path) -> None:
+    given = ["hydra.verbose=false", "hydra.verbose=false", "model.chat={date: a}", "model.chat.date=b"]
+    assert command_line([*small, "method=dense", "method.name=dense", *given], CONF, main) == 0
+    (record,) = records(out).values()
+    assert record.config["model"]["chat"] == {"date": "b"}
+
+
+def test_a_deletion_under_choices_that_are_swept_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    """Hydra composes the default choice first, which has no such field."""
+    assert command_line(["-m", "method=snapkv,snapkv_query", "~method.window"], CONF, main) == 2
     told = capfd.readouterr().err
-    assert told.startswith("task.max_new_tokens is not a field of the config with task=niah.")
-    assert len(told.splitlines()) == 1 and not out.parent.exists()
+    assert told == "~method.window: a field is given a value, not left out. Allowed: method.window=value.\n"
+
+
+def test_what_a_chat_template_is_given_can_be_left_out(run: Callable[..., int], out: Path) -> None:
+    assert run("method=dense", "model.chat={date: a}", "~model.chat.date") == 0
+    (record,) = records(out).values()
+    assert record.config["model"]["chat"] == {}
 
 
 def test_a_section_with_a_default_can_be_left_out(run: Callable[..., int], out: Path) -> None:

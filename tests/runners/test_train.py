@@ -13,6 +13,7 @@ from mage.models.diffusion import DiffusionSpec
 from mage.training.trainer import Progress
 from run import CONF
 from runners.command import command_line
+from tests.runners.conftest import last_of_each
 
 SMALL = (
     "runner.body={hidden_size:32,intermediate_size:16,num_layers:3,head_dim:16,max_positions:512}",
@@ -30,7 +31,7 @@ SMALL = (
 
 def _train(folder: Path, *overrides: str) -> int:
     command = ["runner=train", "+experiment=train/tiny", "tracker=none", f"output_dir={folder}", *SMALL, *overrides]
-    return command_line(command, CONF, lambda: None)
+    return command_line(last_of_each(command), CONF, lambda: None)
 
 
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -13,6 +13,7 @@ from mage.models.chat import CHATML
 from run import CONF
 from runners.command import command_line
 from tests.conftest import write_checkpoint
+from tests.runners.conftest import last_of_each
 
 MIX = "{weights:{needle:1,sampled:1},lengths:[[60,120,1]]}"
 SMALL = (
@@ -34,7 +35,8 @@ def _train(folder: Path, *overrides: str) -> int:
     letter_tokenizer.save(str(weights / "tokenizer.json"))
     (weights / "tokenizer_config.json").write_text(json.dumps({"chat_template": CHATML}))
     recipe = ["runner=train", "+experiment=train/smollm2_135m", "tracker=none", f"output_dir={folder / 'out'}"]
-    return command_line([*recipe, f"model.weights={weights}", *SMALL, *overrides], CONF, lambda: None)
+    given = last_of_each([*recipe, f"model.weights={weights}", *SMALL, *overrides])
+    return command_line(given, CONF, lambda: None)
 
 
 def test_training_leaves_an_adapter_and_goes_on_where_it_ended(
