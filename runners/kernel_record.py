@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from mage.timing.kernel_name import kernel_name
 from mage.timing.roofs import Roofs
 from runners.record import Environment, Schema
 
@@ -40,7 +41,7 @@ class KernelTiming(Schema):
     @property
     def name(self) -> str:
         """How `KernelRecord.wrong` names it."""
-        return f"{self.kernel}/{self.implementation}/{self.context}x{self.batch}"
+        return kernel_name(self.kernel, self.implementation, self.context, self.batch)
 
 
 class KernelRecord(Schema):

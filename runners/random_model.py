@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mage.models.random_weights import RandomWeights
 from mage.models.tokenizer import Tokenizer
 from mage.models.vocabulary import byte
 from runners.choices import read_choice
+from runners.environment import ROOT
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,13 @@ class RandomModel:
     def read(cls, folder: Path, name: str, *, block_size: int, positions: int) -> RandomModel:
         """Read the shape `name` of `folder`, in blocks of `block_size`.
 
-        A window shorter than `positions` is lengthened to it: random weights have no trained one. Raises `UserError`.
+        A window shorter than `positions` is lengthened to it: random weights have no trained one. The embedded model
+        has the shape that lies with its weights. Raises `UserError`.
         """
         choice = read_choice(folder, name)
+        embedded = ROOT / str(choice.get("weights")) / "config.json"
+        if not choice.get("body") and embedded.is_file():
+            choice["body"] = json.loads(embedded.read_text(encoding="utf-8"))
         if not choice.get("body"):
             raise UserError(f"model={name}: it has no model.body, and random weights need its shape.")
         longest = max(int(choice["body"].get("max_position_embeddings", 0)), positions)

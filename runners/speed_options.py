@@ -31,8 +31,8 @@ def _numbers(text: str) -> list[int]:
 def read_options(given: Sequence[str] | None, description: str | None) -> argparse.Namespace:
     """Return the options of the command line (None: of this process). Raises `UserError`."""
     parser = _Parser(prog="python -m runners.speed_suite", description=description)
-    parser.add_argument("--out", required=True, help="folder of the records")
-    parser.add_argument("--minutes", type=float, default=9.0, help="when to stop beginning anything")
+    parser.add_argument("--out", required=True, help="folder of the records; what it holds is not timed again")
+    parser.add_argument("--minutes", type=float, default=9.0, help="in which all is to be done")
     parser.add_argument(
         "--models",
         type=lambda text: text.split(","),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from runners.random_model import RandomModel
 
 METHODS: dict[str, type[Method]] = {"mage": Mage, "quest": Quest}
 QUEST_CONTEXTS = 2  # the first ones: Quest is beside MAGE at few points
+FIRST_CONTEXTS, FIRST_BATCHES = 3, 2  # what MAGE is timed at before anything else
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,17 @@ class Outcome:
         ]
         return cls("done", None, metrics_of(conditions, timed), rows)
 
-    @property
-    def told(self) -> str:
-        """For a person: the seconds of a block and their ratio, or what went wrong."""
+    def told(self, *, captures: bool) -> str:
+        """For a person: the seconds of a block and their ratio, or what went wrong. `captures`: whether both sides were
+        to replay graphs."""
         found = self.metrics
         if not found:
             return f"{self.status.replace('_', ' ')}: {self.last_line}"
         seconds = f"{1e3 * found['dense_block_seconds']:.1f} ms dense, {1e3 * found['block_seconds']:.1f} ms"
-        return f"{seconds}, {found['speedup']:.2f}x of a bound of {found['bound_speedup']:.2f}x"
+        told = f"{seconds}, {found['speedup']:.2f}x of a bound of {found['bound_speedup']:.2f}x"
+        conditions = self.rows[-1]["conditions"]
+        lacking = captures and not (conditions["captured"] and conditions["dense_captured"])
+        return f"{told}; not all of it as graphs" if lacking else told
 
     @property
     def last_line(self) -> str:
@@ -72,14 +76,17 @@ class Outcome:
         return (self.error or "no message").strip().splitlines()[-1]
 
 
-def points(contexts: Sequence[int], batches: Sequence[int]) -> Iterator[Point]:
-    """Give the points of a model, in the order of their contexts; what shares a prefix stands together."""
+def points(contexts: Sequence[int], batches: Sequence[int]) -> list[Point]:
+    """Return the points of a model, the most telling first: MAGE at the first batches of the first contexts, then all
+    others. Each time, what shares a prefix stands together."""
+    first = [
+        Point(context, batch, "mage") for context in contexts[:FIRST_CONTEXTS] for batch in batches[:FIRST_BATCHES]
+    ]
+    every = []
     for place, context in enumerate(contexts):
-        yield Point(context, batches[0], "mage")
-        if place < QUEST_CONTEXTS:
-            yield Point(context, batches[0], "quest")
-        for batch in batches[1:]:
-            yield Point(context, batch, "mage")
+        every += [Point(context, batches[0], "quest")] if place < QUEST_CONTEXTS else []
+        every += [Point(context, batch, "mage") for batch in batches]
+    return list(dict.fromkeys([*first, *every]))
 
 
 def record_of(

@@ -2,12 +2,14 @@
 torch.
 
 Shapes are those of conf/model, with random weights. What matters most comes first; each result is a record as soon as
-it is there, and what the time does not suffice for is named at the end. `python -m analysis DIR` draws the records,
-elsewhere. Needs torch, Triton, numpy, safetensors, tokenizers and PyYAML; none of Hydra, pydantic, W&B, pandas.
+it is there, and what the time does not suffice for is named at the end: the same command goes on with it. `python -m
+analysis DIR` draws the records, elsewhere. Needs torch, Triton, numpy, safetensors, tokenizers and PyYAML; none of
+Hydra, pydantic, W&B, pandas.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import sys
 import time
@@ -17,6 +19,8 @@ from collections.abc import Sequence
 from mage.errors import UserError
 from runners.speed_matrix import SpeedMatrix
 from runners.speed_options import read_options
+
+OVERTIME = 45.0  # seconds behind the last minute, after which a GPU is taken not to come back
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -29,17 +33,22 @@ def main(given: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    if options.device != "cpu" and sys.__stderr__ is not None:  # a kernel that does not end would take all there is
+        faulthandler.dump_traceback_later(60 * options.minutes + OVERTIME, exit=True, file=sys.__stderr__)
     try:
         suite.run()
     except (Exception, KeyboardInterrupt) as problem:  # what is written so far is told all the same
         traceback.print_exc()
         failed = f"{type(problem).__name__}: {problem}"
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     statuses = [record.status for record in suite.written]
     told = {
         "results": options.out,
         "minutes": round((time.monotonic() - began) / 60, 2),
         "status": {status: statuses.count(status) for status in sorted(set(statuses))},
         "speedup": {f"{r.name}": round(r.metrics["speedup"], 3) for r in suite.written if r.metrics},
+        "held": len(suite.held),
         "wrong": suite.wrong,
         "skipped": suite.skipped,
         "failed": failed,

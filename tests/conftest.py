@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,24 @@ CONFIG = {
     "rope_theta": 10000.0,
     "tie_word_embeddings": False,
 }
+
+
+TESTS = Path(__file__).parent
+GPU_MARK = "pytest.mark.gpu"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m gpu`, leave out the files without such tests: a machine with a GPU may lack what they import."""
+    if config.option.markexpr != "gpu" or not (collection_path.is_dir() or collection_path.name.startswith("test_")):
+        return None
+    files = collection_path.rglob("test_*.py") if collection_path.is_dir() else [collection_path]
+    return None if any(marks_gpu_tests(file) for file in files) else True
+
+
+def marks_gpu_tests(file: Path) -> bool:
+    """Whether a file of tests, or the conftest beside it, names the mark."""
+    named = [file] if file.parent == TESTS else [file, file.with_name("conftest.py")]
+    return any(GPU_MARK in path.read_text() for path in named if path.is_file())
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -76,6 +95,17 @@ def model(checkpoint: Path) -> LanguageModel:
 @pytest.fixture(scope="session")
 def shifted_model(checkpoint: Path) -> LanguageModel:
     return load_model(checkpoint, spec(alignment="shifted"))
+
+
+@pytest.fixture
+def device() -> str:
+    """Where kernels run: on a GPU, else interpreted."""
+    if torch.cuda.is_available():
+        return "cuda"
+    versions = [tuple(map(int, version(name).split(".")[:2])) for name in ("triton", "numpy")]
+    if versions[0] < (3, 7) and versions[1] >= (2, 4):
+        pytest.skip("the interpreter of Triton 3.6 does not loop with numpy 2.4")
+    return "cpu"
 
 
 def prompt(length: int, seed: int = 0) -> list[int]:

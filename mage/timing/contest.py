@@ -17,7 +17,8 @@ from mage.timing.side import Side
 class Contest:
     """Two engines of the same model and decoding, their stop tokens switched off (see `without_stops`), and what they
     work on: `prefix`, and `nothing` of `mage.timing.workload.empty`. The first `skipped` blocks of both do not
-    count."""
+    count. `warm_up`: a round before those that count; not where enough of the skipped blocks warm up each
+    generation."""
 
     dense: Engine
     method: Engine
@@ -26,10 +27,12 @@ class Contest:
     nothing: Prefix
     skipped: int = 0
     seed: int = 0
+    warm_up: bool = True
 
     def rounds(self, count: int) -> Iterator[Round]:
         """Warm up both sides, then yield `count` rounds, each timed when it is asked for."""
-        self._round()
+        if self.warm_up:
+            self._round()
         for _ in range(count):
             yield self._round()
 

@@ -98,6 +98,27 @@ def _on(queries: Tensor, prepare: Callable[[], Attention]) -> Callable[[], Any]:
     return partial(prepare(), queries, 0)
 
 
+def _fused(operands: Operands, ours: Operations) -> Iterator[Case]:
+    """Attention of a step that commits the block before: its positions stand ahead and see the prefix alone, of which
+    they are the end."""
+    shape, block, ahead = operands.shape, operands.block, operands.shape.block_size
+    if shape.context < ahead:
+        return
+    cache, grouped = operands.cache, group_rows(operands.fused_queries, shape.body.num_kv_heads)
+
+    def work() -> Tensor:
+        return ours.exact(grouped, *cache.entries(0), cache.valid, *block, operands.scale, False, ahead).out
+
+    def error(got: Tensor) -> float:
+        _, prefix, own, lengths = _last(operands)
+        wanted = REFERENCE.exact(grouped[-1:].float(), *prefix, lengths, *own, operands.scale, False, ahead)
+        return relative_error(got[-1:], wanted.out)
+
+    moved = 2 * (shape.context + ahead) * _entry_bytes(operands) + 2 * 2 * _row_bytes(operands)
+    flops = 2 * _product_flops(shape, shape.context + shape.context + ahead)
+    yield Case("fused", ours.name, moved, flops, lambda: work, error)
+
+
 def _mass(operands: Operands, ours: Operations) -> Iterator[Case]:
     shape, keys = operands.shape, operands.cache.entries(0)[0]
 
@@ -216,6 +237,7 @@ def _prefill(operands: Operands, ours: Operations) -> Iterator[Case]:
 
 KERNELS: dict[str, Callable[[Operands, Operations], Iterator[Case]]] = {
     "dense": _dense,
+    "fused": _fused,
     "mass": _mass,
     "top_k": _top_k,
     "gather": _gather,

@@ -87,6 +87,12 @@ class Operands:
         """The block's queries `[batch, heads, block_size, d]`."""
         return self.normal(self.shape.batch, self.shape.body.num_heads, self.shape.block_size, self.shape.body.head_dim)
 
+    @cached_property
+    def fused_queries(self) -> Tensor:
+        """Queries of the block before and of the block `[batch, heads, 2 * block_size, d]`."""
+        sizes = (self.shape.batch, self.shape.body.num_heads, 2 * self.shape.block_size, self.shape.body.head_dim)
+        return self.normal(*sizes)
+
     @property
     def grouped(self) -> Tensor:
         """The same by KV head, `[batch, kv_heads, rows, d]`."""

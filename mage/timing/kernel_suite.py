@@ -12,7 +12,9 @@ import torch
 from mage.attention.operations import Operations
 from mage.errors import unknown_choice
 from mage.generation.clock import Clock
+from mage.shortage import is_out_of_memory
 from mage.timing.kernel_cases import KERNELS, Case
+from mage.timing.kernel_name import kernel_name
 from mage.timing.kernel_shape import KernelShape, Operands
 from mage.timing.roofs import Roofs
 from mage.timing.spread import interquartile_range, median
@@ -49,6 +51,11 @@ class KernelTiming:
     relative_error: float | None = None
     failure: str | None = None
 
+    @property
+    def name(self) -> str:
+        """As in records."""
+        return kernel_name(self.kernel, self.implementation, self.context, self.batch)
+
     def is_right(self, dtype: torch.dtype) -> bool:
         """Whether what was compared is within the tolerance of a dtype."""
         return self.relative_error is None or self.relative_error <= TOLERANCE[dtype]
@@ -75,11 +82,21 @@ def time_kernels(
 ) -> Iterator[KernelTiming]:
     """Time `kernels` on a shape: at most `runs` runs of each, or `seconds` of them, and at least three.
 
-    What cannot serve the shape, or is not installed, is told as a failure.
+    What cannot serve the shape, or is not installed, is told as a failure. Raises what a lack of memory for the
+    operands raises.
     """
     cold, operands = ColdClock(device), Operands(shape, device, dtype)
     for name in kernels:
-        for case in KERNELS[name](operands, ours):
+        try:
+            cases = list(KERNELS[name](operands, ours))
+        except Exception as problem:  # a device that an earlier kernel broke
+            if is_out_of_memory(problem):
+                raise
+            yield KernelTiming(
+                name, ours.name, shape.context, shape.batch, 0.0, 0.0, "bandwidth", failure=_told(problem)
+            )
+            continue
+        for case in cases:
             yield _timed(case, shape, roofs, cold, runs, seconds)
 
 
@@ -100,8 +117,8 @@ def _timed(case: Case, shape: KernelShape, roofs: Roofs, cold: ColdClock, runs: 
         if error is not None and not math.isfinite(error):
             return KernelTiming(**known, failure="what it computed is not finite")
         times = cold.times(work, runs, seconds)
-    except Exception as failure:  # a compiler raises what it likes, and the others are to be timed all the same
-        return KernelTiming(**known, failure=f"{type(failure).__name__}: {str(failure).strip().partition(chr(10))[0]}")
+    except Exception as problem:  # a compiler raises what it likes, and the others are to be timed all the same
+        return KernelTiming(**known, failure=_told(problem))
     middle = median(times)
     return KernelTiming(
         **known,
@@ -113,6 +130,10 @@ def _timed(case: Case, shape: KernelShape, roofs: Roofs, cold: ColdClock, runs: 
         share=roofs.seconds(case.bytes, case.flops) / middle,
         relative_error=error,
     )
+
+
+def _told(problem: Exception) -> str:
+    return f"{type(problem).__name__}: {str(problem).strip().partition(chr(10))[0]}"
 
 
 class ColdClock:

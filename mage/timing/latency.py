@@ -37,7 +37,8 @@ def measure(
     tokens = None if budget is None else budget.resolve(work.context)
     readings = [Reading.of(engine.method, tokens, body.num_layers, spec.block_size) for engine in (dense, method)]
     nothing = empty(dense, work.batch, work.skipped)
-    contest = Contest(dense, method, budget, prefix, nothing, work.skipped, work.seed)
+    # Where blocks of its own go before those that count, each generation is warm by then.
+    contest = Contest(dense, method, budget, prefix, nothing, work.skipped, work.seed, warm_up=not work.warm_blocks)
     entries, timed = work.mean_prefix(spec.block_size), []
     for one in contest.rounds(rounds):
         sides = zip(readings, (one.dense, one.method))

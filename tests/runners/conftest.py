@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from run import CONF, main
-from runners.command import command_line
-from runners.record import CellRecord
 from tasks.tiny_words import VOCABULARY
 from tests.conftest import write_checkpoint
+
+# What needs Hydra and pydantic is imported where it is used: the speed suite's tests run on machines without.
+if TYPE_CHECKING:
+    from runners.record import CellRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,6 +32,8 @@ def write_tiny_checkpoint(folder: Path, seed: int = 0) -> Path:
 
 def records(folder: Path) -> dict[str, CellRecord]:
     """The records of an experiment by method and budget, such as `mage-16`."""
+    from runners.record import CellRecord
+
     found = {}
     for path in sorted(folder.glob("*/record.json")):
         record = CellRecord.model_validate_json(path.read_bytes())
@@ -40,6 +43,8 @@ def records(folder: Path) -> dict[str, CellRecord]:
 
 def outcome(folder: Path) -> dict[str, Any]:
     """Everything that an experiment says but for what a clock or a meter says."""
+    from runners.record import CellRecord
+
     found: dict[str, Any] = {}
     for path in sorted(folder.glob("*/record.json")):
         record = CellRecord.model_validate_json(path.read_bytes())
@@ -50,6 +55,16 @@ def outcome(folder: Path) -> dict[str, Any]:
         told["examples"] = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
         found[path.parent.name] = told
     return found
+
+
+def last_of_each(overrides: Iterable[str]) -> list[str]:
+    """Drop the overrides of fields that are given again later, which a command line may not hold."""
+    found: dict[str, str] = {}
+    for override in overrides:
+        field = override.partition("=")[0].lstrip("+~")
+        found.pop(field, None)  # it takes the place of the later one
+        found[field] = override
+    return list(found.values())
 
 
 @pytest.fixture(scope="session")
@@ -83,10 +98,12 @@ def small(tiny_checkpoint: Path, out: Path) -> list[str]:
 
 @pytest.fixture
 def run(small: list[str]) -> Callable[..., int]:
-    """Give a command line with the overrides of `small`. Returns the exit status."""
+    """Give a command line with the overrides of `small`; of a field given again the last one counts. Returns the exit
+    status."""
+    from run import CONF, main
+    from runners.command import command_line
 
     def give(*arguments: str) -> int:
-        named = [argument.split("=")[0] for argument in arguments]
-        return command_line([*(s for s in small if s.split("=")[0] not in named), *arguments], CONF, main)
+        return command_line(last_of_each([*small, *arguments]), CONF, main)
 
     return give

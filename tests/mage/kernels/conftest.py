@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -10,16 +9,6 @@ import torch
 
 # The interpreter computes bfloat16 wrongly without a word.
 ON_GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
-
-
-@pytest.fixture
-def device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    versions = [tuple(map(int, version(name).split(".")[:2])) for name in ("triton", "numpy")]
-    if versions[0] < (3, 7) and versions[1] >= (2, 4):
-        pytest.skip("the interpreter of Triton 3.6 does not loop with numpy 2.4")
-    return "cpu"
 
 
 @pytest.fixture(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import fields
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from mage.attention.torch_operations import TorchOperations
 from mage.budget import Budget
 from mage.errors import UserError
 from mage.models.families.registry import body_config
+from mage.timing import kernel_cases
 from mage.timing.kernel_cases import KERNELS
 from mage.timing.kernel_report import report_kernels
 from mage.timing.kernel_shape import KernelShape, Operands
@@ -64,6 +65,8 @@ def test_bytes_and_operations_are_counted() -> None:
     counted = {t.kernel: (t.bytes, t.flops) for t in timings(TorchOperations())}
     entry = 2 * 16 * 4
     assert counted["dense"] == (2 * 78 * entry + 2 * 16 * entry, 4 * 2 * 16 * 78 * 16)
+    # A block of 8 ahead of it sees the 70 entries of the prefix, whose end it is.
+    assert counted["fused"] == (2 * 78 * entry + 2 * 32 * entry, 4 * 2 * 16 * (70 + 78) * 16)
     assert counted["mass"] == (70 * entry + 70 * 2 * 4 + 16 * entry, 2 * 2 * 16 * 70 * 16)
     assert counted["sparse"] == (2 * 24 * entry + 2 * 16 * entry, 4 * 2 * 16 * 24 * 16)
     assert counted["gather"] == (4 * 16 * entry + 16 * 2 * 8, 0)
@@ -95,6 +98,24 @@ class Wrong(TorchOperations):
 
     def gather(self, *operands: object) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         raise OSError("no kernel here\nand a page of the compiler's thoughts")
+
+
+class Forgetful(TorchOperations):
+    """Operations that let the positions ahead of a block see it."""
+
+    def exact(self, *operands: Any) -> Any:
+        *others, ahead = operands if len(operands) == 9 else (*operands, 0)
+        return super().exact(*others, 0 * ahead)
+
+
+def test_the_positions_ahead_of_a_block_are_compared() -> None:
+    right = {t.kernel: t.is_right(torch.float32) for t in timings(Forgetful(), ("dense", "fused"), batch=2)}
+    assert right == {"dense": True, "fused": False}
+
+
+def test_a_prefix_shorter_than_a_block_has_none_ahead_of_it() -> None:
+    short = time_kernels(shape(context=7), TorchOperations(), ROOFS, CPU, torch.float32, kernels=["fused"])
+    assert list(short) == []
 
 
 def test_what_is_wrong_or_fails_is_told() -> None:
@@ -133,17 +154,47 @@ def test_a_shape_without_memory_is_left_out() -> None:
     assert said[1] == "context 70 batch 1: out of memory" and said[2].startswith("mass")
 
 
+def test_a_device_that_a_kernel_broke_is_told_of_every_other_one() -> None:
+    class Broken(KernelShape):
+        @property
+        def rows(self) -> int:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered\nand what to set to find it")
+
+    broken = Broken(**{field.name: getattr(shape(), field.name) for field in fields(KernelShape)})
+    report = report_kernels(
+        [broken], TorchOperations(), CPU, torch.float32, kernels=["mass", "sparse"], roofs=ROOFS, say=lambda _: None
+    )
+    assert report.wrong == ["mass/torch/70x1", "sparse/torch/70x1"] and not report.too_large
+    told = "RuntimeError: CUDA error: an illegal memory access was encountered"
+    assert [t.failure for t in report.timings] == [told, told] and report.roofs == ROOFS
+
+
+def test_a_choice_of_entries_that_fails_is_wrong_whatever_computes_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Named(TorchOperations):
+        name = "triton"
+
+    def failing(*scores: object) -> NoReturn:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(kernel_cases, "top_k", failing)
+    report = report_kernels(
+        [shape()], Named(), CPU, torch.float32, kernels=["top_k", "dense"], roofs=ROOFS, say=lambda _: None
+    )
+    assert report.wrong == ["top_k/torch/70x1"] and not report.is_good
+
+
 def test_an_unknown_kernel_is_refused() -> None:
     with pytest.raises(UserError, match="kernel=masss is not known; did you mean mass"):
         check_kernels(["masss"])
 
 
-def test_triton_is_timed_where_it_is_interpreted() -> None:
-    class Interpreted(TorchOperations):
+def test_triton_is_timed_where_it_runs_or_is_interpreted(device: str) -> None:
+    class Kernels(TorchOperations):
         name = "triton"
 
         def mass(self, q, keys, lengths, lse, scale, reduction):  # type: ignore[no-untyped-def]
             return attention_mass(q, keys, lengths.device, lse, scale, reduction, keys.shape[2])
 
-    (found,) = timings(Interpreted(), ["mass"])
+    place = torch.device(device)
+    (found,) = time_kernels(shape(), Kernels(), ROOFS, place, torch.float32, kernels=["mass"], runs=3)
     assert found.implementation == "triton" and found.failure is None and found.is_right(torch.float32)
