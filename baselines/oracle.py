@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mage.method import SELECT_BEFORE, Method, Plan, Selection
-from mage.selection import sizes_of, top_k
+from mage.selection import top_k
 from mage.view import Forward, Reduction, View
 
 
@@ -27,7 +27,10 @@ class Oracle(Method):
     def plan_step(self, forward: Forward) -> Plan:
         return SELECT_BEFORE
 
+    def metadata_of(self, lengths: list[int]) -> list[float]:
+        return [length / 2 for length in lengths]
+
     def select(self, view: View) -> Selection:
         mass = view.mass(self.reduction)
-        chosen, sizes = top_k(mass, view.budgets, view.lengths), sizes_of(view.budgets, view.lengths)
-        return Selection(chosen, [length / 2 for length in view.lengths], sizes=sizes)
+        chosen = top_k(mass, view.budgets, view.lengths)
+        return Selection(chosen, self.metadata_of(view.lengths), sizes=self.entries_of(view))

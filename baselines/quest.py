@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from mage.attention.operations import Lengths, Operations
 from mage.budget import Budget
 from mage.method import SELECT_BEFORE, Method, Plan, Scorers, Selection
-from mage.selection import check_one_page, page_sizes, top_pages
+from mage.row_values import row_values
+from mage.selection import check_one_page, page_sizes
 from mage.view import Forward, View
 
 
@@ -56,35 +58,48 @@ class Quest(Method):
     def plan_step(self, forward: Forward) -> Plan:
         return SELECT_BEFORE
 
-    def select(self, view: View) -> Selection:
-        pages = [-(-length // self.page_size) for length in view.lengths]
-        low, high = (bound[:, :, : max(pages)] for bound in self._bounds(view))
-        queries = view.grouped_queries
-        if self.share == "query_head":
-            heads = queries.unflatten(2, (-1, view.queries.shape[2])).unbind(2)  # each [batch, kv_heads, rows, d]
-            scores = [view.operations.page_scores(head, low, high, self.reduction) for head in heads]
-            bound = torch.stack(scores, 2).flatten(1, 2)  # [batch, heads, pages]
-        else:
-            bound = view.operations.page_scores(queries, low, high, self.reduction)
-        for row, count in enumerate(pages):
-            bound[row, :, max(0, count - self.recent_pages) : count].fill_(float("inf"))
-        return Selection(
-            top_pages(bound, self.page_size, view.budgets, view.lengths),
-            [float(count) for count in pages],
-            sizes=page_sizes(self.page_size, view.budgets, view.lengths),
-        )
+    def is_steady(self, lengths: list[int]) -> bool:
+        return not any(length % self.page_size for length in lengths)  # of a partial page the host knows no number
 
-    def _bounds(self, view: View) -> tuple[Tensor, Tensor]:
-        """Return smallest and largest key of each page, `[batch, kv_heads, pages, d]` with room for all that the cache
-        may hold; whole pages are kept from before, and written in place.
-        """
-        state, (keys, lengths) = view.state, view.cache
+    def metadata_of(self, lengths: list[int]) -> list[float]:
+        return [float(-(-length // self.page_size)) for length in lengths]
+
+    def entries_of(self, view: View) -> list[int] | None:
+        return page_sizes(self.page_size, view.budgets, view.lengths)
+
+    def keep_up(self, state: dict[str, Any], keys: Tensor, lengths: Lengths, operations: Operations) -> None:
+        """Keep the smallest and the largest key of each page, `[batch, kv_heads, pages, d]` with room for all that the
+        cache may hold; whole pages are kept from before, and written in place."""
         room = -(-keys.shape[2] // self.page_size)
         if "bounds" not in state or state["bounds"][0].shape[2] < room:
             shape = (*keys.shape[:2], room, keys.shape[3])
             state.update(bounds=(keys.new_empty(shape), keys.new_empty(shape)), whole_pages=0, lengths=None)
-        if state["lengths"] != view.lengths:
-            view.operations.page_bounds(keys, lengths, self.page_size, state["whole_pages"], state["bounds"])
-            state.update(whole_pages=min(view.lengths) // self.page_size, lengths=list(view.lengths))
-        bounds: tuple[Tensor, Tensor] = state["bounds"]
-        return bounds
+        if state["lengths"] != lengths.host:
+            operations.page_bounds(keys, lengths, self.page_size, state["whole_pages"], state["bounds"])
+            state.update(whole_pages=min(lengths.host) // self.page_size, lengths=list(lengths.host))
+
+    def select(self, view: View) -> Selection:
+        quota = view.quota
+        if quota is None:
+            self.keep_up(view.state, *view.cache, view.operations)
+        low, high = view.state["bounds"]
+        if quota is None:
+            counts = [-(-length // self.page_size) for length in view.lengths]
+            low, high = low[:, :, : max(counts)], high[:, :, : max(counts)]
+            pages = row_values(counts, low.device)
+        else:  # all that the cache may ever hold
+            pages = quota.lengths // self.page_size
+        bound = self._scores(view, low, high)
+        if self.recent_pages:
+            page, end = torch.arange(bound.shape[-1], device=bound.device), pages[:, None, None]
+            bound = bound.masked_fill((page >= end - self.recent_pages) & (page < end), float("inf"))
+        chosen, held = view.best(bound, self.page_size)
+        return Selection(chosen, self.metadata_of(view.lengths), sizes=self.entries_of(view), counts=held)
+
+    def _scores(self, view: View, low: Tensor, high: Tensor) -> Tensor:
+        """Return what the bounds of each page promise, `[batch, heads, pages]`."""
+        queries, scores = view.grouped_queries, view.operations.page_scores
+        if self.share == "kv_head":
+            return scores(queries, low, high, self.reduction)
+        heads = queries.unflatten(2, (-1, view.queries.shape[2])).unbind(2)  # each [batch, kv_heads, rows, d]
+        return torch.stack([scores(head, low, high, self.reduction) for head in heads], 2).flatten(1, 2)

@@ -62,6 +62,13 @@ class SnapKV(Method):
             return REUSE
         return SELECT_AFTER if self.query_aware and forward.block == 1 else SELECT_BEFORE
 
+    def is_steady(self, lengths: list[int]) -> bool:
+        return True
+
+    def entries_of(self, view: View) -> list[int]:
+        found = zip(view.state["kept"], view.state["ends"], view.lengths)
+        return [kept.shape[1] + length - end for kept, end, length in found]
+
     def select(self, view: View) -> Selection:
         read = None
         if "kept" not in view.state:
@@ -73,13 +80,28 @@ class SnapKV(Method):
                 length / 2 if end > budget else 0.0
                 for length, end, budget in zip(view.request.prefilled, view.state["ends"], view.budgets)
             ]
+        ends, sizes, quota = view.state["ends"], self.entries_of(view), view.quota
+        if quota is None:
+            return Selection(self._kept_and_later(view, view.lengths), read, ends, sizes)
+        if "whole" not in view.state:  # what the set of a block is the beginning of
+            prefilled = view.request.prefilled
+            room = view.cache[0].shape[2] - max(prefilled)  # behind the longest prompt, and so behind each
+            out = [end - kept.shape[1] for kept, end in zip(view.state["kept"], ends)]
+            evicted = torch.tensor(out, dtype=torch.int32, device=view.keys.device)
+            whole = self._kept_and_later(view, [length + room for length in prefilled])
+            view.state.update(whole=whole, evicted=evicted)
+        whole = view.state["whole"]
+        indices = whole.masked_fill(whole >= quota.lengths[:, None, None], -1)
+        return Selection(indices, read, ends, sizes, quota.lengths - view.state["evicted"])
+
+    def _kept_and_later(self, view: View, lengths: list[int]) -> Tensor:
+        """Return what is kept, and what follows the window up to `lengths`, `[batch, heads, n]`."""
         rows = []
-        for kept, end, length in zip(view.state["kept"], view.state["ends"], view.lengths):
+        for kept, end, length in zip(view.state["kept"], view.state["ends"], lengths):
             later = torch.arange(end, length, device=kept.device).expand(kept.shape[0], -1)
             rows.append(torch.cat((kept, later), 1))
         width = max(row.shape[1] for row in rows)
-        indices = torch.stack([F.pad(row, (0, width - row.shape[1]), value=-1) for row in rows])
-        return Selection(indices, read, view.state["ends"], [row.shape[1] for row in rows])
+        return torch.stack([F.pad(row, (0, width - row.shape[1]), value=-1) for row in rows])
 
     def _end(self, view: View, row: int) -> int:
         """Return how many prefix entries of a row stand before the end of the observation window."""

@@ -8,7 +8,7 @@ from typing import Self
 from mage.budget import Budget
 from mage.errors import UserError
 from mage.method import EXACT, REUSE, SELECT_AFTER, Method, Plan, Selection
-from mage.selection import check_one_page, page_sizes, top_pages_of
+from mage.selection import check_one_page, page_mass, page_sizes
 from mage.view import Forward, View
 
 
@@ -59,7 +59,15 @@ class SparseD(Method):
             return SELECT_AFTER
         return EXACT if forward.step < self.dense_steps else REUSE
 
+    def is_steady(self, lengths: list[int]) -> bool:
+        return not any(length % self.page_size for length in lengths)  # of a partial page the host knows no number
+
+    def metadata_of(self, lengths: list[int]) -> list[float]:
+        return [length / 2 for length in lengths]
+
+    def entries_of(self, view: View) -> list[int] | None:
+        return page_sizes(self.page_size, view.budgets, view.lengths)
+
     def select(self, view: View) -> Selection:
-        indices = top_pages_of(view.mass(), self.page_size, view.budgets, view.lengths)
-        sizes = page_sizes(self.page_size, view.budgets, view.lengths)
-        return Selection(indices, [length / 2 for length in view.lengths], sizes=sizes)
+        indices, counts = view.best(page_mass(view.mass(), self.page_size), self.page_size)
+        return Selection(indices, self.metadata_of(view.lengths), sizes=self.entries_of(view), counts=counts)

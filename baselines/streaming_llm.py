@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from mage.method import REUSE, SELECT_BEFORE, Method, Plan, Selection
+from mage.row_values import row_values
 from mage.selection import sizes_of
 from mage.view import Forward, View
 
@@ -31,10 +32,20 @@ class StreamingLLM(Method):
     def plan_step(self, forward: Forward) -> Plan:
         return SELECT_BEFORE if forward.step == 1 and not forward.commit else REUSE
 
+    def is_steady(self, lengths: list[int]) -> bool:
+        return True
+
     def select(self, view: View) -> Selection:
-        picks = sizes_of(view.budgets, view.lengths)
-        indices = torch.full((len(picks), max(picks)), -1)
-        for row, (pick, length) in enumerate(zip(picks, view.lengths)):
-            sinks = max(0, min(self.sinks, pick - 1))
-            indices[row, :pick] = torch.cat((torch.arange(sinks), torch.arange(length - pick + sinks, length)))
-        return Selection(indices.to(view.keys.device)[:, None].expand(-1, view.num_kv_heads, -1), sizes=picks)
+        sizes, quota = sizes_of(view.budgets, view.lengths), view.quota
+        if quota is None:
+            width, lengths = max(sizes), row_values(view.lengths, view.keys.device)
+            picks = row_values(sizes, view.keys.device)
+        else:
+            width, lengths = quota.room, quota.lengths
+            picks = torch.full_like(lengths, width) if quota.picks is None else quota.picks
+        place = torch.arange(width, device=view.keys.device)
+        sinks = (picks - 1).clamp(0, self.sinks)
+        indices = torch.where(place < sinks[:, None], place, place + (lengths - picks)[:, None])
+        indices = indices.masked_fill(place >= picks[:, None], -1)
+        counts = None if quota is None or quota.full else picks
+        return Selection(indices[:, None].repeat(1, view.num_kv_heads, 1), sizes=sizes, counts=counts)

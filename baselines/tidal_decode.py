@@ -7,7 +7,6 @@ from typing import ClassVar, Literal, Self
 
 from mage.errors import UserError
 from mage.method import REUSE, SELECT_AFTER, Method, Plan, Selection
-from mage.selection import sizes_of, top_k
 from mage.view import Forward, View
 
 CORRECTION_LAYER = 9  # the paper's, for bodies of 32 layers
@@ -60,6 +59,12 @@ class TidalDecode(Method):
         chooses = self.when == "step" or (forward.step == 1 and not forward.commit)
         return SELECT_AFTER if chooses else REUSE
 
+    def is_steady(self, lengths: list[int]) -> bool:
+        return True
+
+    def metadata_of(self, lengths: list[int]) -> list[float]:
+        return [length / 2 for length in lengths]
+
     def select(self, view: View) -> Selection:
-        chosen, sizes = top_k(view.mass(), view.budgets, view.lengths), sizes_of(view.budgets, view.lengths)
-        return Selection(chosen, [length / 2 for length in view.lengths], sizes=sizes)
+        chosen, counts = view.best(view.mass(), masked=True)
+        return Selection(chosen, self.metadata_of(view.lengths), sizes=self.entries_of(view), counts=counts)

@@ -11,7 +11,7 @@ from torch import Tensor
 from mage.budget import Budget
 from mage.errors import UserError
 from mage.method import EXACT, REUSE, SELECT_AFTER, Method, Plan, Selection
-from mage.selection import check_one_page, page_sizes, sizes_of, top_k, top_pages_of
+from mage.selection import check_one_page, page_mass, page_sizes
 from mage.view import Denominator, Forward, Reduction, View
 
 
@@ -42,12 +42,14 @@ class Mage(Method):
             # A block may be finished before its set is chosen or renewed.
             raise UserError("method.commit=sparse needs method.select_step=1 and method.refresh_every=0.")
 
-    @property
-    def steady(self) -> bool:
-        return self.page_size == 1 and self.reduction != "mean_query"
+    def is_steady(self, lengths: list[int]) -> bool:
+        return self.reduction != "mean_query" and not any(length % self.page_size for length in lengths)
 
     def metadata_of(self, lengths: list[int]) -> list[float]:
         return [length / 2 for length in lengths]  # one more pass over the keys, without the values
+
+    def entries_of(self, view: View) -> list[int] | None:
+        return page_sizes(self.page_size, view.budgets, view.lengths)
 
     def check_budget(self, budget: Budget) -> None:
         check_one_page(budget, self.page_size)
@@ -63,27 +65,24 @@ class Mage(Method):
         return REUSE
 
     def select(self, view: View) -> Selection:
-        return self._selection(self._best(self._mass(view), view), view)
+        return self._selection(*self._best(self._mass(view), view), view)
 
     def select_layers(self, views: Sequence[View]) -> list[Selection]:
         first = views[0]
         if not first.operations.static:
             return super().select_layers(views)
         # One ranking for all layers: a GPU ranks many rows in the time of few.
-        chosen = self._best(torch.cat([self._mass(view) for view in views], 1), first)
-        return [self._selection(part, first) for part in chosen.split(first.num_kv_heads, 1)]
+        chosen, counts = self._best(torch.cat([self._mass(view) for view in views], 1), first)
+        return [self._selection(part, counts, first) for part in chosen.split(first.num_kv_heads, 1)]
 
     def _mass(self, view: View) -> Tensor:
         return view.mass(self.reduction, self.denominator)
 
-    def _best(self, mass: Tensor, view: View) -> Tensor:
-        """Return the entries of highest `mass` `[batch, heads, n]`."""
+    def _best(self, mass: Tensor, view: View) -> tuple[Tensor, Tensor | None]:
+        """Return the entries of highest `mass` `[batch, heads, n]`, see `View.best`."""
         if self.page_size == 1:
-            return top_k(mass, view.budgets, view.lengths, masked=self.steady and view.operations.static)
-        return top_pages_of(mass, self.page_size, view.budgets, view.lengths)
+            return view.best(mass, masked=True)
+        return view.best(page_mass(mass, self.page_size), self.page_size)
 
-    def _selection(self, chosen: Tensor, view: View) -> Selection:
-        read = self.metadata_of(view.lengths)
-        if self.page_size == 1:
-            return Selection(chosen, read, sizes=sizes_of(view.budgets, view.lengths))
-        return Selection(chosen, read, sizes=page_sizes(self.page_size, view.budgets, view.lengths))
+    def _selection(self, chosen: Tensor, counts: Tensor | None, view: View) -> Selection:
+        return Selection(chosen, self.metadata_of(view.lengths), sizes=self.entries_of(view), counts=counts)

@@ -10,13 +10,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
+from mage.attention.operations import Lengths, Operations
 from mage.budget import Budget
 from mage.errors import UserError, unknown_choice
+from mage.selection import sizes_of
 from mage.view import Forward, View
 
 
@@ -61,13 +63,15 @@ class Selection:
     choosing it read, per layer and KV head, in token equivalents (a K and a V vector); all keys without values are half
     the prefix. None: nothing. `pools[row]`: the budget counts entries before this one; what follows is kept besides, as
     by a method that compressed the prompt once. None: the budget counts everything. `sizes[row]`: entries of every
-    head, where the method knows them; None: they are counted, which waits for the device.
+    head, where the method knows them; None: they are counted, which waits for the device. `counts` int32 `[batch]`: the
+    same on the device, where a set may have padding and is chosen by a quota; None: there is no need of it.
     """
 
     indices: Tensor
     metadata_tokens: list[float] | None = None
     pools: list[int] | None = None
     sizes: list[int] | None = None
+    counts: Tensor | None = None
 
     def check(self, view: View, *, limited: bool) -> None:
         """Raise `SelectionError` unless the indices keep the contract; the budget of a layer counts when `limited`.
@@ -121,7 +125,8 @@ class Method(ABC):
     # True: a set serves all later blocks, so that it is chosen in the forward that plans it, needed at once or not.
     lasting: ClassVar[bool] = False
     # True: from its second call in a block on, `select` asks nothing of the host but lengths and budgets, so that a
-    # forward that selects can be captured in a graph.
+    # forward that selects can be captured in a graph that serves as long as these do not change. What the host tells of
+    # a set then comes from `metadata_of` and `entries_of`.
     capturable: ClassVar[bool] = False
     dense_layers: int = 0
     commit: Literal["dense", "sparse"] = "dense"
@@ -130,11 +135,11 @@ class Method(ABC):
         self.check_at_least(dense_layers=0)
         self.check_choice("commit", ("dense", "sparse"))
 
-    @property
-    def steady(self) -> bool:
-        """Whether a set chosen after an exact attention depends on the device alone where operations are `static`, and
-        its size on the budget, with `metadata_of` the lengths for its cost: then it can be chosen in a captured forward
-        that serves all blocks."""
+    def is_steady(self, lengths: list[int]) -> bool:
+        """Whether `select` over prefixes of these lengths asks nothing of the host once it was called in a generation:
+        shown a quota it goes by that alone, and its sets are as wide in every block. What the host tells of them then
+        comes from `metadata_of` and `entries_of`. A captured forward that selects, or a captured choice of sets, serves
+        all blocks where this holds and operations are `static`."""
         return False
 
     @property
@@ -198,9 +203,18 @@ class Method(ABC):
         `view` shows the forward that planned the selection, with its log-sum-exp when that attended exactly.
         """
 
+    def keep_up(self, state: dict[str, Any], keys: Tensor, lengths: Lengths, operations: Operations) -> None:  # noqa: B027
+        """Bring what the method keeps in the `state` of a layer up to date with its cached `keys` `[batch, kv_heads,
+        capacity, d]`, as `View.cache` shows them. Called before the first forward over a prefix that selects before it
+        attends; never part of a captured forward."""
+
     def metadata_of(self, lengths: list[int]) -> list[float] | None:
-        """Return the `metadata_tokens` of a `steady` selection over prefixes of these lengths."""
+        """Return the `metadata_tokens` of a selection that is repeated over prefixes of these lengths."""
         return None
+
+    def entries_of(self, view: View) -> list[int] | None:
+        """Return the `sizes` of the selection that `view` asks for; None where heads may differ."""
+        return sizes_of(view.budgets, view.lengths)
 
     def select_layers(self, views: Sequence[View]) -> list[Selection]:
         """Choose the prefix entries of several layers, in their order: of all sparse ones if `across_layers`."""

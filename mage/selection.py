@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mage.budget import Budget
 from mage.errors import UserError
+from mage.quota import tokens_of
 from mage.row_values import row_values
 
 
@@ -24,16 +25,15 @@ def page_sizes(page_size: int, budgets: list[int], lengths: list[int]) -> list[i
     return [length if budget >= length else budget // page_size * page_size for budget, length in rows]
 
 
-def top_k(scores: Tensor, budgets: list[int], lengths: list[int], *, masked: bool = False) -> Tensor:
+def top_k(scores: Tensor, budgets: list[int], lengths: list[int]) -> Tensor:
     """Return the indices of the highest scores of each row and head.
 
     `scores` `[batch, heads, n]`; row r picks `min(budgets[r], lengths[r])` among its first `lengths[r]` entries.
     Returns `[batch, heads, max picks]` in ascending order, so that a gather walks through memory forwards, padded at
-    the end of a row with -1. masked: scores are minus infinity behind a row's length as they come.
+    the end of a row with -1.
     """
     picks = sizes_of(budgets, lengths)
-    ranked = scores.topk(max(picks), dim=-1).indices if masked else ranking(scores, max(picks), lengths)
-    return first_of(ranked, picks)
+    return first_of(ranking(scores, max(picks), lengths), picks)
 
 
 def ranking(scores: Tensor, count: int, lengths: list[int]) -> Tensor:
@@ -71,11 +71,10 @@ def top_k_mask(scores: Tensor, budgets: list[int], lengths: list[int]) -> Tensor
     return mask & valid
 
 
-def top_pages_of(mass: Tensor, page_size: int, budgets: list[int], lengths: list[int]) -> Tensor:
-    """Return the token indices of the pages with the highest summed `mass` `[batch, heads, n]`, as `top_pages`. What is
-    below zero counts as zero."""
+def page_mass(mass: Tensor, page_size: int) -> Tensor:
+    """Return the `mass` `[batch, heads, n]` of each page, `[batch, heads, pages]`. What is below zero is none."""
     padded = F.pad(mass.clamp(min=0.0), (0, -mass.shape[-1] % page_size))
-    return top_pages(padded.unflatten(-1, (-1, page_size)).sum(-1), page_size, budgets, lengths)
+    return padded.unflatten(-1, (-1, page_size)).sum(-1)
 
 
 def top_pages(scores: Tensor, page_size: int, budgets: list[int], lengths: list[int]) -> Tensor:
@@ -86,19 +85,24 @@ def top_pages(scores: Tensor, page_size: int, budgets: list[int], lengths: list[
     partial last page beyond `lengths[r]` are -1. Raises `UserError` for a budget of less than one page.
     """
     page_lengths = [-(-length // page_size) for length in lengths]
-    for budget, length in zip(budgets, lengths):
-        if budget < min(page_size, length):  # a share of a short prefix; budgets in tokens are checked beforehand
-            raise _less_than_a_page(budget, page_size)
+    check_pages(page_size, budgets, lengths)
     # A row whose budget covers all of it takes its partial last page too.
     picks = [
         n if budget >= length else budget // page_size for budget, length, n in zip(budgets, lengths, page_lengths)
     ]
     pages = top_k(scores, picks, page_lengths)
-    offsets = torch.arange(page_size, device=scores.device)
-    tokens = (pages[..., None] * page_size + offsets).masked_fill(pages[..., None] < 0, -1).flatten(-2)
+    tokens = tokens_of(pages, page_size)
     if not any(length % page_size for length in lengths):
         return tokens
     return tokens.masked_fill(tokens >= _by_row(lengths, scores), -1)
+
+
+def check_pages(page_size: int, budgets: list[int], lengths: list[int]) -> None:
+    """Raise `UserError` for a budget that holds no page of a prefix of more entries: a share of a short one. Budgets in
+    tokens are checked beforehand."""
+    for budget, length in zip(budgets, lengths):
+        if budget < min(page_size, length):
+            raise _less_than_a_page(budget, page_size)
 
 
 def check_one_page(budget: Budget, page_size: int) -> None:

@@ -11,6 +11,8 @@ from torch import Tensor
 from mage.attention.operations import Lengths, Operations
 from mage.attention.reference import group_rows, masked_scores
 from mage.attention.torch_operations import TorchOperations
+from mage.quota import Quota
+from mage.selection import check_pages, top_k, top_pages
 
 Reduction = Literal["mean", "max", "mean_query"]
 Denominator = Literal["prefix+block", "prefix"]
@@ -66,7 +68,9 @@ class View:
     own, per layer, alive for one generation.
 
     `operations`: what computes. `cached_keys` `[batch, kv_heads, capacity, d]`: all of the cache that `keys` is the
-    first part of, and `cached_lengths`, of which `lengths` are the host's part; None: `keys` are all there is.
+    first part of, and `cached_lengths`, of which `lengths` are the host's part; None: `keys` are all there is. `quota`:
+    what a `steady` selection goes by instead of `budgets` and `lengths`, which are then not those of each forward that
+    it serves; None: it goes by those.
     """
 
     request: Request
@@ -87,6 +91,7 @@ class View:
     operations: Operations = field(default_factory=TorchOperations)
     cached_keys: Tensor | None = None
     cached_lengths: Lengths | None = None
+    quota: Quota | None = None
 
     @property
     def num_kv_heads(self) -> int:
@@ -142,3 +147,17 @@ class View:
             return self.operations.mass(self.grouped_queries, keys, lengths, lse, self.scale, reduction)
         probabilities = self.probabilities(denominator)
         return probabilities.mean(2) if reduction == "mean" else probabilities.amax(2)
+
+    def best(self, scores: Tensor, page_size: int = 1, *, masked: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Return the indices of the highest scores within the budgets, and how many they are where a quota says so.
+
+        `scores` `[batch, heads, pages]` over pages of `page_size` consecutive entries, or of single ones. Returns
+        `[batch, heads, n]` as `mage.selection.top_pages` and `top_k` do, and the counts of `Quota.best`. masked: scores
+        are minus infinity behind a row's length as they come. Raises `UserError` for a budget of less than one page.
+        """
+        check_pages(page_size, self.budgets, self.lengths)
+        if self.quota is not None:
+            return self.quota.best(scores, page_size, masked=masked)
+        if page_size == 1:
+            return top_k(scores, self.budgets, self.lengths), None
+        return top_pages(scores, page_size, self.budgets, self.lengths), None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +11,10 @@ from torch import Tensor
 from mage.attention.beside import Beside
 from mage.attention.choice import Choice
 from mage.attention.compact import CompactPrefix
-from mage.attention.forward_pass import Pass, PrefixStore, Signature
+from mage.attention.forward_pass import PrefixStore, Signature
 from mage.attention.kept import KeptPart, KeptParts
-from mage.attention.operations import Operations
+from mage.attention.operations import Lengths, Operations
+from mage.attention.planning import Planner
 from mage.attention.reference import causal_rows, group_rows, last_rows, ungroup_rows
 from mage.attention.sets import Aftermath, Sets
 from mage.attention.torch_operations import TorchOperations
@@ -44,23 +45,27 @@ class BlockAttention:
         observer: Observer | None,
         operations: Operations | None = None,
         overlap: bool = False,
+        room: int | None = None,
     ) -> None:
         """With `shadow` the method selects as planned while every layer attends exactly: what a selection would have
-        missed on the dense path. `operations`: what computes (None: plain torch). `overlap`: a `steady` method chooses
-        in the forward that plans it, beside the rest of the layer; a block that is done by then has paid for it.
+        missed on the dense path. `operations`: what computes (None: plain torch). `overlap`: where a selection is
+        `steady` and serves its own layer and block alone, it is made in the forward that plans it, beside the rest of
+        the layer; a block that is done by then has paid for it. `room`: the most entries that a row may pick in this
+        generation (None: nobody knows, and what is captured of selections serves one block).
         """
         self._method = method.for_model(request.num_layers, request.block_size)
         self._cache, self._request = cache, request
         self._shadow, self._observer = shadow, observer
         self._operations = operations or TorchOperations()
         self._states: list[dict[str, Any]] = [{} for _ in range(request.num_layers)]
-        self._overlaps = overlap and self._method.steady
-        beside = Beside(request.windows.device) if self._overlaps else None
-        self._sets = Sets(self._method, cache, self._operations, beside)
-        self._kept = KeptParts(self._operations)
         sparse = range(self._method.dense_layers, request.num_layers)
-        self._follows = any(self._method.source_layer(layer) != layer for layer in sparse)
-        self._choice = Choice(self._method, self._sets, sparse, static=self._operations.static)
+        self._kept = KeptParts(self._operations)
+        room = room if self._operations.static else None
+        self._planner = Planner(self._method, self._kept, sparse, overlap=overlap, room=room)
+        beside = Beside(request.windows.device) if self._planner.overlaps else None
+        self._sets = Sets(self._method, cache, self._operations, beside)
+        self._choice = Choice(self._sets, sparse)
+        self._kept_up: Lengths | None = None  # what the method's state is up to date with
 
     def begin(
         self,
@@ -86,12 +91,11 @@ class BlockAttention:
         if causal and ahead:
             raise ValueError("a causal forward has nothing ahead of it")
         valid = self._cache.valid
-        limited = self._limited(budgets, valid.host)
-        plan = self._kept.planned(forward, self._method.plan(forward) if any(limited) else EXACT)
-        now = Pass(forward, plan, budgets, limited, valid, prompt_rows, causal, rows, ahead=ahead)
-        self.now = replace(now, at_once=self._overlaps and plan.select == "after" and now.uniform)
+        self.now = self._planner.plan(forward, budgets, valid, prompt_rows, causal=causal, rows=rows, ahead=ahead)
         self._sets.begin(self.now, mark)
-        if plan == REUSE:
+        if self.now.plan.select == "before" and valid is not self._kept_up:
+            self._keep_up(valid)
+        if self.now.plan == REUSE:
             self._choose(mark, repeat)
         # What was read before the layers run is no part of what they leave behind.
         self._before, self._sets.reads = self._sets.reads, [0.0] * len(budgets)
@@ -100,12 +104,7 @@ class BlockAttention:
         """Whether `forward`, over `lengths` entries, may be part of one that commits a block and opens the next: all
         layers attend to the whole prefix. Out is also what selects in a commit, as the method would see the wrong
         block, and what selects for layers that follow, which attend to the set at once."""
-        plan = self._method.plan(forward) if any(self._limited(budgets, lengths)) else EXACT
-        return plan.exact and (plan.select is None or not (forward.commit or self._follows))
-
-    def _limited(self, budgets: list[int], lengths: list[int]) -> list[bool]:
-        """A row whose budget covers its prefix pays for no selection: alone in a batch it would not select."""
-        return [not self._method.uses_budget or budget < n for budget, n in zip(budgets, lengths)]
+        return self._planner.can_fuse(forward, budgets, lengths)
 
     def _choose(self, mark: Callable[[], Any], repeat: Callable[[Choice], None] | None) -> None:
         """Choose and gather what the forward needs."""
@@ -117,6 +116,15 @@ class BlockAttention:
             repeat(choice)
         if waits and not self.selection_spans:  # repeated: it took time all the same
             self.selection_spans.append((began, mark()))
+
+    def _keep_up(self, valid: Lengths) -> None:
+        """Let the method see what the prefix has grown by."""
+        with self._sets.timed(self.selection_spans):
+            for layer in range(self._method.dense_layers, self._request.num_layers):
+                if self._method.source_layer(layer) == layer:
+                    keys, _ = self._cache.entries(layer)
+                    self._method.keep_up(self._states[layer], keys, valid, self._operations)
+        self._kept_up = valid
 
     def end(self) -> None:
         """Count what the forward read, and choose the sets that are needed whether or not a step attends to them."""
@@ -188,14 +196,16 @@ class BlockAttention:
         whole_batch = now.rows is None or all(now.rows)
         if self._shadow or self._observer is not None or not whole_batch:
             return None
-        selects = plan.select == "before" or (plan.select == "after" and self._follows)
-        if selects and (self._sets.waits or not self._method.capturable):
+        selects = plan.select == "before" or (plan.select == "after" and self._planner.follows)
+        if selects and now.quota is None and (self._sets.waits or not self._method.capturable):
             return None
         writes = selects or now.at_once
         places = () if plan.exact and not writes else self._sets.places(attended=not writes)
-        lengths = () if self._operations.static and not selects else tuple(now.valid.host)
-        budgets = tuple(now.budgets) if writes else ()
-        return Signature((now.forward.commit, now.causal, plan, now.at_once, now.ahead), (places, lengths, budgets))
+        reads_device = now.quota is not None if selects else self._operations.static
+        lengths = () if reads_device else tuple(now.valid.host)
+        picks: Hashable = tuple(now.budgets) if now.quota is None else now.quota.full
+        kind = now.forward.commit, now.causal, plan, now.at_once, now.ahead
+        return Signature(kind, (places, lengths, picks if writes else ()))
 
     @property
     def aftermath(self) -> Aftermath:
@@ -204,7 +214,7 @@ class BlockAttention:
 
     def replayed(self, aftermath: Aftermath) -> None:
         """Take the forward that was begun as run without that code: an earlier one of its signature is repeated."""
-        self._sets.replayed(aftermath)
+        self._sets.replayed(aftermath, self.now)
 
     def silence(self) -> None:
         """Take no times in the forward that was begun: it is being captured."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from mage.attention.forward_pass import Pass, Signature
 from mage.attention.sets import Aftermath, Sets
-from mage.method import Method
 
 
 class Choice:
@@ -18,10 +17,9 @@ class Choice:
 
     now: Pass
 
-    def __init__(self, method: Method, sets: Sets, layers: Sequence[int], *, static: bool) -> None:
-        """`layers`: those that attend to sets. `static`: operations read lengths on the device alone."""
-        self._method, self._sets, self._layers = method, sets, layers
-        self._steady = static and method.steady
+    def __init__(self, sets: Sets, layers: Sequence[int]) -> None:
+        """`layers`: those that attend to sets."""
+        self._sets, self._layers = sets, layers
 
     def __call__(self) -> None:
         self._sets.choose(self.now)
@@ -30,13 +28,14 @@ class Choice:
 
     @property
     def signature(self) -> Signature | None:
-        """What it works on; None where the host takes part in it."""
-        now = self.now
-        if not self._steady or not now.uniform or not self._sets.waiting:
+        """What it works on; None where the host takes part in it, and where it gathers sets that a forward chose for
+        layers that follow: those are few, and they come to lie elsewhere when that forward is recorded."""
+        quota, waiting = self.now.quota, self._sets.waiting
+        if quota is None or not waiting or self._sets.chosen_before(self._layers):
             return None
         # Where a block's later steps plan too, what they see lies elsewhere than what a fused first step sees.
         kind = ("choice", self._sets.ahead)
-        return Signature(kind, (self._sets.waiting, self._sets.places(attended=False), tuple(now.budgets)))
+        return Signature(kind, (waiting, self._sets.places(attended=False), quota.full))
 
     @property
     def aftermath(self) -> Aftermath:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ class CompactPrefix:
 
     `counts` int32 `[batch, heads]`: how many of them are valid, the first ones; None when all are. `indices`: where
     they stand in the prefix. `reads`: entries read per forward, by batch row, in tokens of one KV head. `fewest`:
-    entries of the head that has fewest, by batch row.
+    entries of the head that has fewest, by batch row. `share`: heads of the buffer over KV heads.
     """
 
     keys: Tensor
@@ -27,6 +27,7 @@ class CompactPrefix:
     indices: Tensor
     reads: list[float]
     fewest: list[int]
+    share: int
 
     @classmethod
     def gather(
@@ -49,14 +50,22 @@ class CompactPrefix:
         else:
             held = (indices >= 0).sum(2).tolist()  # the one wait for the device
         fewest = [min(row) for row in held]
-        counts = None if min(fewest) == width else _counts(selection)
+        if selection.counts is not None:
+            counts: Tensor | None = selection.counts[:, None].repeat(1, heads)
+        else:
+            counts = None if min(fewest) == width else _counts(selection)
         out = None
         if earlier is not None and earlier.indices.shape == indices.shape:
             out = earlier.keys, earlier.values
             if counts is not None and earlier.counts is not None:
                 counts = earlier.counts.copy_(counts)
         gathered = operations.gather(keys, values, indices, out)
-        return cls(*gathered, counts, indices, [sum(row) * share / heads for row in held], fewest)
+        return cls(*gathered, counts, indices, [sum(row) * share / heads for row in held], fewest, share)
+
+    def holding(self, sizes: list[int] | None) -> CompactPrefix:
+        """Return the same buffer as one that holds `sizes[row]` entries of every head (None: as many as before): it was
+        written over without the host."""
+        return self if sizes is None else replace(self, reads=[size * self.share for size in sizes], fewest=sizes)
 
     @property
     def place(self) -> tuple[object, ...]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mage.attention.operations import Lengths
 from mage.method import Plan
+from mage.quota import Quota
 from mage.view import Forward, View
 
 
@@ -26,7 +27,8 @@ class PrefixStore(Protocol):
 class Pass:
     """A forward on the host. `limited[row]`: the row has more entries than its budget. `rows`: which rows a commit
     writes (None: all). `at_once`: sets are chosen in the forward that plans them, beside its layers. `ahead`: positions
-    of the block before, whose commit the forward is too."""
+    of the block before, whose commit the forward is too. `quota`: what sets are chosen by where they are to be chosen
+    again without the host; None: lengths and budgets."""
 
     forward: Forward
     plan: Plan
@@ -38,6 +40,7 @@ class Pass:
     rows: list[bool] | None
     at_once: bool = False
     ahead: int = 0
+    quota: Quota | None = None
 
     @property
     def uniform(self) -> bool:
@@ -56,6 +59,7 @@ class Pass:
             budgets=self.budgets,
             lengths=self.valid.host,
             cached_lengths=self.valid,
+            quota=self.quota,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import is_grad_enabled
@@ -13,7 +13,7 @@ from torch import is_grad_enabled
 from mage.attention.beside import Beside
 from mage.attention.compact import CompactPrefix
 from mage.attention.forward_pass import Pass, PrefixStore
-from mage.attention.operations import Operations
+from mage.attention.operations import Lengths, Operations
 from mage.method import Method, Selection, check_sets
 from mage.view import View
 
@@ -21,13 +21,18 @@ from mage.view import View
 @dataclass(frozen=True)
 class Aftermath:
     """What the code of the layers leaves on the host, by layer: views on which a selection was `planned` and those that
-    it is still to be made on, sets and their buffers; and the entries that selections within read, by batch row."""
+    it is still to be made on, sets and their buffers."""
 
     planned: dict[int, View]
     pending: dict[int, View]
     sets: dict[int, Selection]
     compact: dict[int, CompactPrefix]
-    reads: list[float]
+
+    def resized(self, sizes: dict[int, list[int] | None], source_layer: Callable[[int], int]) -> Aftermath:
+        """Return the same with sets of other `sizes`, by the layer that selected and by batch row."""
+        sets = {layer: replace(chosen, sizes=sizes[layer]) for layer, chosen in self.sets.items() if layer in sizes}
+        compact = {layer: held.holding(sizes.get(source_layer(layer))) for layer, held in self.compact.items()}
+        return replace(self, sets=sets, compact=compact)
 
 
 class Sets:
@@ -48,6 +53,7 @@ class Sets:
         self._buffers: dict[int, CompactPrefix] = {}  # the last of each layer, to be written over
         self._checked: set[int] = set()  # layers of which a set was checked
         self._places: dict[bool, tuple[object, ...]] = {}  # told before, until something moves
+        self._taken: tuple[Aftermath, Lengths, Aftermath] | None = None  # the last of an earlier forward, as it is now
         self.waits = False
         self.ahead = 0
 
@@ -78,6 +84,7 @@ class Sets:
         with self._beside.run():
             (self._sets[layer],) = self._method.select_layers([view])
             self._gather(layer, self._sets[layer])
+        self._count(self._sets[layer].metadata_tokens, now)
 
     def join(self) -> None:
         """Wait, on the device, for the sets that were chosen beside the forward."""
@@ -91,7 +98,7 @@ class Sets:
         if source in self._pending:
             self.choose(now, None if self._method.across_layers else [source])
         if layer not in self._compact and source in self._sets:
-            with self._timed(self.selection_spans):
+            with self.timed(self.selection_spans):
                 self._gather(layer, self._sets[source])
         return self._compact.get(layer)
 
@@ -102,7 +109,7 @@ class Sets:
         views = [self._pending.pop(layer) for layer in layers]
         if not views:
             return
-        with self._timed(self.selection_spans):
+        with self.timed(self.selection_spans):
             selections = self._method.select_layers(views)
         self._check(layers, views, selections)
         self._sets.update(zip(layers, selections))
@@ -110,22 +117,25 @@ class Sets:
             del self._compact[layer]
         self._places = {}
         for selection in selections:
-            self._count(selection.metadata_tokens or [], now)
+            self._count(selection.metadata_tokens, now)
 
     @property
     def waiting(self) -> tuple[object, ...]:
         """Where the tensors lie that the sets still to be chosen are chosen by; empty where none is."""
         return tuple((layer, self._pending[layer].place) for layer in sorted(self._pending))
 
+    def chosen_before(self, layers: Sequence[int]) -> bool:
+        """Whether one of `layers` has yet to gather a set that is no longer to be chosen."""
+        chosen = self._sets.keys() - self._pending.keys()
+        return any(layer not in self._compact and self._method.source_layer(layer) in chosen for layer in layers)
+
     def end(self, now: Pass) -> None:
-        """Bring what was planned up to date: a repeated forward shows what it was recorded with. Count and check what
-        was chosen at once."""
+        """Bring what was planned up to date: a repeated forward shows what it was recorded with. Check what was chosen
+        at once."""
         for layer in self._planned.keys() & self._pending.keys():
             self._pending[layer] = now.shown(self._pending[layer])
         if now.at_once:
             layers = sorted(self._planned)
-            for _ in layers:
-                self._count(self._method.metadata_of(now.valid.host) or [], now)
             views = [now.shown(self._planned[layer]) for layer in layers]
             self._check(layers, views, [self._sets[layer] for layer in layers])
 
@@ -139,16 +149,12 @@ class Sets:
     def left_to(self, layers: Sequence[int]) -> Aftermath:
         """Return what a choice of all sets that waited has left to `layers`."""
         compact = {layer: self._compact[layer] for layer in layers if layer in self._compact}
-        return Aftermath({}, {}, dict(self._sets), compact, [])
+        return Aftermath({}, {}, dict(self._sets), compact)
 
     def chosen(self, aftermath: Aftermath, now: Pass) -> None:
         """Take all sets that wait as chosen: an earlier choice of them is repeated."""
-        for _ in self._pending:
-            self._count(self._method.metadata_of(now.valid.host) or [], now)
+        self._take(aftermath, dict(self._pending), now)
         self._pending.clear()
-        self._sets.update(aftermath.sets)
-        self._compact.update(aftermath.compact)
-        self._places = {}
 
     @property
     def aftermath(self) -> Aftermath:
@@ -159,18 +165,14 @@ class Sets:
             self._planned,
             pending,
             {layer: self._sets[layer] for layer in chosen},
-            {layer: self._compact[layer] for layer in chosen if layer in self._compact},
-            list(self.reads),
+            {layer: held for layer, held in self._compact.items() if self._method.source_layer(layer) in chosen},
         )
 
-    def replayed(self, aftermath: Aftermath) -> None:
-        """Take the forward as run: it left what an earlier one of its signature left."""
+    def replayed(self, aftermath: Aftermath, now: Pass) -> None:
+        """Take the forward `now` as run: it left what an earlier one of its signature left."""
         self._planned = dict(aftermath.planned)
         self._pending.update(aftermath.pending)
-        self._sets.update(aftermath.sets)
-        self._compact.update(aftermath.compact)
-        self._places = {}
-        self.reads = list(aftermath.reads)
+        self._take(aftermath, {layer: self._planned[layer] for layer in aftermath.sets}, now)
 
     def silence(self) -> None:
         """Take no times in this forward."""
@@ -190,19 +192,32 @@ class Sets:
         self._compact[layer] = self._buffers[layer] = gathered
         self._places = {}
 
-    def _count(self, metadata_tokens: list[float], now: Pass) -> None:
-        for row, tokens in enumerate(metadata_tokens):
+    def _take(self, aftermath: Aftermath, views: dict[int, View], now: Pass) -> None:
+        """Take sets as chosen for `views`, and buffers as written, in `now`: in the forward that left them lengths may
+        have been others."""
+        metadata = self._method.metadata_of(now.valid.host)
+        for _ in views:
+            self._count(metadata, now)
+        if self._taken is None or self._taken[0] is not aftermath or self._taken[1] is not now.valid:
+            sizes = {layer: self._method.entries_of(now.shown(view)) for layer, view in views.items()}
+            self._taken = aftermath, now.valid, aftermath.resized(sizes, self._method.source_layer)
+        self._sets.update(self._taken[2].sets)
+        self._compact.update(self._taken[2].compact)
+        self._places = {}
+
+    def _count(self, metadata_tokens: list[float] | None, now: Pass) -> None:
+        for row, tokens in enumerate(metadata_tokens or []):
             self.reads[row] += tokens * now.limited[row]
 
     def _check(self, layers: list[int], views: list[View], selections: list[Selection]) -> None:
         """A check waits for the device. On a CPU every set is checked, elsewhere the first of each layer."""
         if layers and (views[0].keys.is_cpu or not self._checked.issuperset(layers)):
-            with self._timed(self.check_spans):
+            with self.timed(self.check_spans):
                 check_sets(self._method, layers, views, selections)
             self._checked.update(layers)
 
     @contextmanager
-    def _timed(self, spans: list[tuple[Any, Any]]) -> Iterator[None]:
+    def timed(self, spans: list[tuple[Any, Any]]) -> Iterator[None]:
         """Add the time of what is done within to `spans`."""
         if self._mark is None:
             yield

@@ -32,9 +32,11 @@ class Engine:
     at whether a block is done; steps behind its end change nothing and are counted. Policies that edit look at each.
     `capture`: on a GPU, repeat forwards as CUDA graphs (see `mage.generation.captured`); not where experts are routed,
     which asks the host, nor under a policy that edits. A generation does each kind of work once as it is and captures
-    it the next time: from its fourth block on, with fused commits its fifth, all is repeated. `overlap`: choose MAGE's
-    sets in the exact step that plans them, on a second stream beside the feed-forward; a block that ends with that step
-    has paid for nothing.
+    it the next time: from its fourth block on, with fused commits its fifth, all is repeated. That holds under `triton`
+    of what attends exactly or reuses, and of what selects where the method `is_steady`, under a share of the prefix
+    too. What selects otherwise, and all under `torch`, depends on lengths: it is captured anew in each block where the
+    method is `capturable`, or runs as it is. `overlap`: choose MAGE's sets in the exact step that plans them, on a
+    second stream beside the feed-forward; a block that ends with that step has paid for nothing.
     `fuse_commit`: where the commit of a block and the first step of the next both attend exactly, run them as one
     forward over both blocks, which reads the weights and the prefix once; a method that cannot runs as without. The
     tokens are the same, shown in float32 on a CPU; in bfloat16 products of twice the rows may round otherwise.
@@ -123,6 +125,7 @@ class Engine:
             example_ids=list(example_ids or [str(row) for row in range(batch)]),
             seed=seed,
         )
+        resolved, capacity = budget if self.method.uses_budget else None, prefix.cache.keys.shape[3]
         attention = BlockAttention(
             self.method,
             prefix.cache,
@@ -131,8 +134,8 @@ class Engine:
             observer=self._observer,
             operations=self.operations,
             overlap=self._overlap,
+            room=None if resolved is None else min(resolved.resolve(capacity), capacity),
         )
-        resolved = budget if self.method.uses_budget else None
         # A policy that edits has the host say which rows a forward writes.
         recorder = Recorder(None if self.decoding.settles else self.recording, graph_memories(self.model.body))
         session = Session(

@@ -27,7 +27,8 @@ from mage.generation.decoding import Static, Threshold
 from mage.generation.engine import Engine
 from mage.generation.session import Generation
 from mage.mage import Mage
-from mage.method import Method
+from mage.method import Method, Selection, check_sets
+from mage.view import View
 from tests.conftest import prompt
 
 METHODS: dict[str, Method] = {
@@ -36,8 +37,12 @@ METHODS: dict[str, Method] = {
     "mage-refresh": Mage(dense_layers=1, refresh_every=3, commit="dense"),
     "mage-sparse-commit": Mage(dense_layers=0, commit="sparse"),
     "quest": Quest(dense_layers=1, page_size=4),
+    "quest-query-head": Quest(dense_layers=1, page_size=4, reduction="max", share="query_head", recent_pages=1),
+    "quest-sparse-commit": Quest(dense_layers=0, page_size=2, commit="sparse"),
     "tidal_decode": TidalDecode(dense_layers=0),
+    "tidal_decode-block": TidalDecode(dense_layers=0, when="block"),
     "snapkv": SnapKV(window=8),
+    "snapkv-query-aware": SnapKV(window=8, query_aware=True, share="query_head"),
     "streaming_llm": StreamingLLM(),
     "flash_block": FlashBlock(dense_layers=1, refresh_every=3),
     "flash_block-sparse-commit": FlashBlock(commit="sparse"),
@@ -46,7 +51,7 @@ methods = pytest.mark.parametrize("name", METHODS)
 DECODINGS = {"static": Static(tokens_per_step=2), "threshold": Threshold(threshold=0.3)}
 
 
-def written(engine: Engine, lengths: list[int], new: int = 30, budget: int = 9) -> list[Generation]:
+def written(engine: Engine, lengths: list[int], new: int = 30, budget: int | float = 9) -> list[Generation]:
     prefix = engine.prefill([prompt(n, seed=n) for n in lengths], [new] * len(lengths))
     return engine.generate(prefix, Budget(budget))
 
@@ -97,16 +102,25 @@ class Counted(Call):
 
 
 class Emulated(Counted):
-    """As a graph: work that is repeated writes to the tensors of the first time, and leaves nothing on the host."""
+    """As a graph: work that is repeated writes to the tensors of the first time, and leaves nothing on the host. The
+    sets it chooses are checked against what the host takes them for."""
 
     first: Aftermath | None = None
     kinds: ClassVar[set[type]] = set()
 
     def run(self) -> Any:
-        sets = self._subject._sets  # type: ignore[attr-defined]
+        waited = dict(self._subject._sets._pending)  # type: ignore[attr-defined]
+        result = self._repeat()
+        self._check(waited)
+        return result
+
+    def _repeat(self) -> Any:
+        kept = self._subject._sets  # type: ignore[attr-defined]
         names = ("_planned", "_pending", "_sets", "_compact")
-        before = {name: dict(getattr(sets, name)) for name in names} | {"reads": list(sets.reads)}
-        result = super().run()
+        before = {name: dict(getattr(kept, name)) for name in names} | {"reads": list(kept.reads)}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sets, "check_sets", lambda *given: None)  # made once on a GPU, in a forward that runs as is
+            result = super().run()
         left = self._subject.aftermath
         if self.first is None:
             self.first, self.result = left, result
@@ -116,12 +130,24 @@ class Emulated(Counted):
                 if (seen := getattr(view, name)) is not None:
                     getattr(self.first.planned[layer], name).copy_(seen)
         for layer, chosen in left.sets.items():
-            self.first.sets[layer].indices.copy_(chosen.indices)
+            for first, seen in zip(tensors(self.first.sets[layer]), tensors(chosen), strict=True):
+                first.copy_(seen)
         for name, value in before.items():
-            setattr(sets, name, value)
+            setattr(kept, name, value)
         self._subject.replayed(self.first)
         Emulated.kinds.add(type(self._subject))
         return None if result is None else self.result.copy_(result)
+
+    def _check(self, waited: dict[int, View]) -> None:
+        """Check the sets that were chosen, of the views that `waited` or of those planned, as the host has them now."""
+        kept = self._subject._sets  # type: ignore[attr-defined]
+        for layer, view in (waited | kept._planned).items():
+            if layer in kept._sets and layer not in kept._pending:
+                check_sets(kept._method, [layer], [self._subject.now.shown(view)], [kept._sets[layer]])
+
+
+def tensors(chosen: Selection) -> list[Tensor]:
+    return [chosen.indices] if chosen.counts is None else [chosen.indices, chosen.counts]
 
 
 class Alone(TorchDispatchMode):
@@ -136,9 +162,8 @@ class Alone(TorchDispatchMode):
 class OnItsOwn(Emulated):
     """Runs what is recorded with the host out of reach."""
 
-    def run(self) -> Any:
+    def _repeat(self) -> Any:
         with Alone(), pytest.MonkeyPatch.context() as patch:
             for name in ("tolist", "item"):
                 patch.setattr(torch.Tensor, name, None)
-            patch.setattr(sets, "check_sets", lambda *given: None)  # made once on a GPU, in a forward that runs as is
-            return super().run()
+            return super()._repeat()

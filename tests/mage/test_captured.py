@@ -15,46 +15,56 @@ from mage.generation.editing import Edit
 from mage.generation.engine import Engine
 from mage.mage import Mage
 from mage.models.checkpoint import LanguageModel
+from tests.mage.fused import endless
 from tests.mage.recordings import DECODINGS, METHODS, Counted, Emulated, OnItsOwn, StaticTorch, methods, told, written
 
 
 @methods
-@pytest.mark.parametrize("decoding", DECODINGS)
+@pytest.mark.parametrize(("decoding", "budget"), [("static", 9), ("threshold", 9), ("static", 0.2)])
 @pytest.mark.parametrize("lengths", [[75], [75, 64, 3, 50]], ids=["one", "uneven"])
 @pytest.mark.parametrize("static", [False, True], ids=["baked-lengths", "device-lengths"])
 def test_recorded_forwards_change_nothing(
-    model: LanguageModel, name: str, decoding: str, lengths: list[int], static: bool
+    model: LanguageModel, name: str, decoding: str, lengths: list[int], static: bool, budget: int | float
 ) -> None:
+    lengths = [max(n, 24) for n in lengths] if isinstance(budget, float) else lengths  # a share holds a page
+
     def engine() -> Engine:
         made = Engine(model, METHODS[name], DECODINGS[decoding])
         made.operations = StaticTorch() if static else made.operations
         return made
 
-    plain, recorded, Counted.runs, Emulated.kinds = written(engine(), lengths), engine(), 0, set()
+    plain, recorded, Counted.runs, Emulated.kinds = written(engine(), lengths, budget=budget), engine(), 0, set()
     recorded.recording = Emulated
-    assert told(written(recorded, lengths)) == told(plain)
+    assert told(written(recorded, lengths, budget=budget)) == told(plain)
     assert len(plain[0].trace.blocks) > 2
     assert Counted.runs > 0
     if static and name in ("mage", "mage-refresh") and lengths == [75]:
         assert Emulated.kinds == {BlockAttention, Choice}, "sets are chosen in a recording of their own"
 
 
-@pytest.mark.parametrize("name", ["dense", "mage", "flash_block"])
-def test_a_recording_serves_all_blocks_where_the_device_knows_the_lengths(model: LanguageModel, name: str) -> None:
+# Of each kind of forward one: a commit, steps that select and steps that reuse, or keep.
+RECORDINGS = {"dense": 2, **dict.fromkeys(("quest", "quest-query-head", "quest-sparse-commit", "tidal_decode"), 2)}
+
+
+@methods
+@pytest.mark.parametrize("lengths", [[75], [75, 64]], ids=["one", "uneven"])
+@pytest.mark.parametrize("budget", [9, 0.2])
+def test_a_recording_serves_all_blocks_where_the_device_knows_the_lengths(
+    model: LanguageModel, name: str, lengths: list[int], budget: int | float
+) -> None:
     made: list[Call] = []
 
-    class Kept(Call):
+    class Kept(Emulated):
         def __init__(self, *given: Any) -> None:
             super().__init__(*given)
             if isinstance(self._subject, BlockAttention):
                 made.append(self)
 
-    engine = Engine(model, METHODS[name], Static(tokens_per_step=2))
+    engine = Engine(endless(model), METHODS[name], Static(tokens_per_step=2))
     engine.operations, engine.recording = StaticTorch(), Kept
-    (result,) = written(engine, [75], new=40)
-    assert len(result.trace.blocks) > 4
-    # a commit, and exact steps with and without a selection after, or steps that keep and that reuse
-    assert len(made) == {"dense": 2, "mage": 3, "flash_block": 3}[name]
+    for result in written(engine, lengths, new=60, budget=budget):
+        assert len(result.trace.blocks) > 6
+    assert len(made) == RECORDINGS.get(name, 3)
 
 
 @pytest.mark.parametrize("more", [{}, {"refresh_every": 2}, {"commit": "sparse"}, {"reduction": "max"}], ids=str)

@@ -93,7 +93,7 @@ def test_the_time_of_a_commit_is_that_of_the_next_block(model: LanguageModel) ->
         assert 0.0 < sum(block.seconds.values()) <= block.elapsed
 
 
-@pytest.mark.parametrize("name", [*FUSED, "quest"])
+@pytest.mark.parametrize("name", [*FUSED, "quest", "tidal_decode", "snapkv", "streaming_llm"])
 @pytest.mark.parametrize("lengths", [[75], [75, 64, 3, 50]], ids=["one", "uneven"])
 @pytest.mark.parametrize("static", [False, True], ids=["baked-lengths", "device-lengths"])
 @pytest.mark.parametrize("overlap", [False, True], ids=["", "overlap"])
@@ -112,7 +112,10 @@ def test_recorded_forwards_change_nothing(
 
 @pytest.mark.parametrize("name", ["dense", "mage", "mage-refresh", "flash_block"])
 @pytest.mark.parametrize("overlap", [False, True], ids=["", "overlap"])
-def test_from_the_fifth_block_on_nothing_is_recorded(model: LanguageModel, name: str, overlap: bool) -> None:
+@pytest.mark.parametrize("budget", [9, 0.2])
+def test_from_the_fifth_block_on_nothing_is_recorded(
+    model: LanguageModel, name: str, overlap: bool, budget: int | float
+) -> None:
     kinds: list[bool] = []
     choices: list[object] = []
 
@@ -126,7 +129,7 @@ def test_from_the_fifth_block_on_nothing_is_recorded(model: LanguageModel, name:
 
     engine = Engine(endless(model), FUSED[name], Static(), fuse_commit=True, overlap=overlap)
     engine.operations, engine.recording = StaticTorch(), Kept
-    (result,) = written(engine, [75], new=60)
+    (result,) = written(engine, [75], new=60, budget=budget)
     captures = [block.captures for block in result.trace.blocks]
     assert len(captures) > 6 and sum(captures[4:]) == 0 and sum(captures[1:4]) > 0
     # fused first steps, and others: exact ones, sparse ones, or those that keep and that reuse
@@ -134,3 +137,13 @@ def test_from_the_fifth_block_on_nothing_is_recorded(model: LanguageModel, name:
     assert sorted(kinds) == [False] * others + [True]
     # on what a fused first step sees, and on what a step sees that renews the sets
     assert len(choices) == (0 if overlap else {"mage": 1, "mage-refresh": 2}.get(name, 0))
+
+
+@pytest.mark.parametrize("name", NOT_FUSED)
+def test_a_method_that_is_not_fused_is_recorded_once_too(model: LanguageModel, name: str) -> None:
+    engine = Engine(endless(model), NOT_FUSED[name], Static(tokens_per_step=2), fuse_commit=True)
+    engine.operations, engine.recording = StaticTorch(), Emulated
+    captures = [block.captures for block in written(engine, [75], new=60)[0].trace.blocks]
+    later = sum(captures[3:])
+    assert len(captures) > 6 and sum(captures[:3]) > 0
+    assert later > 3 if name == "oracle" else later == 0  # it reads the prefix on the host's word

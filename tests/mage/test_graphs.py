@@ -16,6 +16,7 @@ from mage.method import Selection
 from mage.models.checkpoint import LanguageModel, load_model
 from mage.view import View
 from tests.conftest import spec, write_checkpoint
+from tests.mage.fused import endless
 from tests.mage.recordings import DECODINGS, METHODS, methods, told, written
 
 pytestmark = [
@@ -28,7 +29,11 @@ pytestmark = [
 @pytest.mark.parametrize("attention", ["torch", "triton"])
 @pytest.mark.parametrize("lengths", [[75], [75, 64, 3, 50]], ids=["one", "uneven"])
 @pytest.mark.parametrize("fused", [False, True], ids=["", "fused-commits"])
-def test_graphs_change_nothing(checkpoint: Any, name: str, attention: str, lengths: list[int], fused: bool) -> None:
+@pytest.mark.parametrize("budget", [9, 0.2])
+def test_graphs_change_nothing(
+    checkpoint: Any, name: str, attention: str, lengths: list[int], fused: bool, budget: int | float
+) -> None:
+    lengths = [max(n, 24) for n in lengths] if isinstance(budget, float) else lengths  # a share holds a page
     model = load_model(checkpoint, spec(), device="cuda")
     for decoding in DECODINGS.values():
         plain, graphs = (
@@ -39,7 +44,8 @@ def test_graphs_change_nothing(checkpoint: Any, name: str, attention: str, lengt
         )
         assert graphs.recording is Graph and plain.recording is None
         for new in (30, 64):  # two generations of one engine, of as many blocks and of more
-            assert told(written(graphs, lengths, new=new)) == told(written(plain, lengths, new=new))
+            results = [written(engine, lengths, new=new, budget=budget) for engine in (graphs, plain)]
+            assert told(results[0]) == told(results[1])
         assert graphs.recording is Graph, "a capture failed"
 
 
@@ -66,6 +72,18 @@ def test_generations_of_a_gpu_repeat_themselves_in_the_same_memory(
     assert all(result == results[0] for result in results[1:])
     assert len(results[0][0][2]) >= 6, "blocks"  # type: ignore[index]
     assert reserved[-1] == reserved[-2] == reserved[-3]
+
+
+@methods
+@pytest.mark.parametrize("budget", [9, 0.2])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_nothing_is_captured_from_the_fourth_block_on(
+    wide_model: LanguageModel, name: str, budget: int | float, overlap: bool
+) -> None:
+    engine = Engine(endless(wide_model), METHODS[name], Static(tokens_per_step=2), attention="triton", overlap=overlap)
+    for result in written(engine, [136, 72], new=64, budget=budget):
+        captures = [block.captures for block in result.trace.blocks]
+        assert len(captures) > 6 and sum(captures[:3]) >= 2 and not any(captures[3:])
 
 
 def test_a_capture_that_asks_the_host_leaves_the_process_as_it_was(wide_model: LanguageModel) -> None:

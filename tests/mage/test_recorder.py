@@ -21,15 +21,19 @@ from mage.generation.decoding import Static
 from mage.generation.engine import Engine
 from mage.models.checkpoint import LanguageModel
 from tests.conftest import prompt
+from tests.mage.fused import endless
 from tests.mage.recordings import METHODS, Emulated, StaticTorch, methods, told, written
 
 
-@pytest.mark.parametrize("name", ["dense", "mage", "flash_block"])
+@methods
 @pytest.mark.parametrize("overlap", [False, True])
-def test_nothing_is_recorded_from_the_fourth_block_on(model: LanguageModel, name: str, overlap: bool) -> None:
-    engine = Engine(model, METHODS[name], Static(tokens_per_step=2), overlap=overlap)
+@pytest.mark.parametrize("budget", [9, 0.2])
+def test_nothing_is_recorded_from_the_fourth_block_on(
+    model: LanguageModel, name: str, overlap: bool, budget: int | float
+) -> None:
+    engine = Engine(endless(model), METHODS[name], Static(tokens_per_step=2), overlap=overlap)
     engine.operations, engine.recording = StaticTorch(), Emulated
-    results = written(engine, [75, 64], new=56)
+    results = written(engine, [75, 64], new=56, budget=budget)
     for result in results:
         made = [block.captures for block in result.trace.blocks]
         assert len(made) > 5 and sum(made[:3]) >= 2 and not any(made[3:])
@@ -37,7 +41,7 @@ def test_nothing_is_recorded_from_the_fourth_block_on(model: LanguageModel, name
 
 def test_a_block_tells_of_the_recordings_that_were_made_on_its_time(model: LanguageModel) -> None:
     engine = Engine(model, METHODS["quest"], Static(tokens_per_step=2))
-    engine.operations, engine.recording = StaticTorch(), Emulated
+    engine.recording = Emulated
     (result,) = written(engine, [75], new=40)
     assert all(block.captures for block in result.trace.blocks[3:-1]), "its steps depend on the lengths"
     (plain,) = written(Engine(model, METHODS["quest"], Static(tokens_per_step=2)), [75])

@@ -20,6 +20,8 @@ SMALL = Tile(rows=16, keys=16, warps=4, stages=2)
     [
         pytest.param(2, 1, 4, 16, [[9, 0], [40, 37]], 40, False, 1, SMALL, id="counts-differ-by-head"),
         pytest.param(2, 1, 4, 16, [[9, 0], [40, 37]], 40, False, 3, SMALL, id="counts-differ-in-parts"),
+        pytest.param(2, 1, 4, 16, [[9, 0], [40, 37]], 200, False, 1, SMALL, id="room-for-more"),
+        pytest.param(2, 1, 4, 16, [[9, 0], [40, 37]], 200, True, 5, SMALL, id="room-for-more-in-parts"),
         pytest.param(1, 3, 7, 64, [[48], [48]], 48, True, 1, SMALL, id="all-valid"),
         pytest.param(1, 7, 32, 128, [[70]], 70, False, 1, Tile(64, 32, 4, 2), id="group-7-block-32"),
         pytest.param(1, 2, 5, 80, [[33]], 64, True, 1, SMALL, id="padded-dim"),
