@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mage.method import SELECT_BEFORE, Method, Plan, Selection
-from mage.selection import top_k
+from mage.selection import keys_read, top_k
 from mage.view import Forward, Reduction, View
 
 
@@ -28,7 +28,7 @@ class Oracle(Method):
         return SELECT_BEFORE
 
     def metadata_of(self, lengths: list[int]) -> list[float]:
-        return [length / 2 for length in lengths]
+        return keys_read(lengths)
 
     def select(self, view: View) -> Selection:
         mass = view.mass(self.reduction)

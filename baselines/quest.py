@@ -12,7 +12,7 @@ from mage.attention.operations import Lengths, Operations
 from mage.budget import Budget
 from mage.method import SELECT_BEFORE, Method, Plan, Scorers, Selection
 from mage.row_values import row_values
-from mage.selection import check_one_page, page_sizes
+from mage.selection import check_one_page, page_sizes, whole_pages
 from mage.view import Forward, View
 
 
@@ -59,7 +59,7 @@ class Quest(Method):
         return SELECT_BEFORE
 
     def is_steady(self, lengths: list[int]) -> bool:
-        return not any(length % self.page_size for length in lengths)  # of a partial page the host knows no number
+        return whole_pages(self.page_size, lengths)
 
     def metadata_of(self, lengths: list[int]) -> list[float]:
         return [float(-(-length // self.page_size)) for length in lengths]
@@ -83,14 +83,12 @@ class Quest(Method):
         if quota is None:
             self.keep_up(view.state, *view.cache, view.operations)
         low, high = view.state["bounds"]
-        if quota is None:
-            counts = [-(-length // self.page_size) for length in view.lengths]
+        counts = [-(-length // self.page_size) for length in view.lengths]
+        if quota is None:  # otherwise all that the cache may ever hold is scored
             low, high = low[:, :, : max(counts)], high[:, :, : max(counts)]
-            pages = row_values(counts, low.device)
-        else:  # all that the cache may ever hold
-            pages = quota.lengths // self.page_size
         bound = self._scores(view, low, high)
         if self.recent_pages:
+            pages = row_values(counts, low.device) if quota is None else quota.lengths // self.page_size
             page, end = torch.arange(bound.shape[-1], device=bound.device), pages[:, None, None]
             bound = bound.masked_fill((page >= end - self.recent_pages) & (page < end), float("inf"))
         chosen, held = view.best(bound, self.page_size)

@@ -8,7 +8,7 @@ from typing import Self
 from mage.budget import Budget
 from mage.errors import UserError
 from mage.method import EXACT, REUSE, SELECT_AFTER, Method, Plan, Selection
-from mage.selection import check_one_page, page_mass, page_sizes
+from mage.selection import check_one_page, keys_read, page_mass, page_sizes, whole_pages
 from mage.view import Forward, View
 
 
@@ -60,10 +60,10 @@ class SparseD(Method):
         return EXACT if forward.step < self.dense_steps else REUSE
 
     def is_steady(self, lengths: list[int]) -> bool:
-        return not any(length % self.page_size for length in lengths)  # of a partial page the host knows no number
+        return whole_pages(self.page_size, lengths)
 
     def metadata_of(self, lengths: list[int]) -> list[float]:
-        return [length / 2 for length in lengths]
+        return keys_read(lengths)
 
     def entries_of(self, view: View) -> list[int] | None:
         return page_sizes(self.page_size, view.budgets, view.lengths)

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from mage.errors import UserError
 from mage.method import REUSE, SELECT_AFTER, Method, Plan, Selection
+from mage.selection import keys_read
 from mage.view import Forward, View
 
 CORRECTION_LAYER = 9  # the paper's, for bodies of 32 layers
@@ -63,7 +64,7 @@ class TidalDecode(Method):
         return True
 
     def metadata_of(self, lengths: list[int]) -> list[float]:
-        return [length / 2 for length in lengths]
+        return keys_read(lengths)
 
     def select(self, view: View) -> Selection:
         chosen, counts = view.best(view.mass(), masked=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from mage.budget import Budget
 from mage.errors import UserError
 from mage.method import EXACT, REUSE, SELECT_AFTER, Method, Plan, Selection
-from mage.selection import check_one_page, page_mass, page_sizes
+from mage.selection import check_one_page, keys_read, page_mass, page_sizes, whole_pages
 from mage.view import Denominator, Forward, Reduction, View
 
 
@@ -43,10 +43,10 @@ class Mage(Method):
             raise UserError("method.commit=sparse needs method.select_step=1 and method.refresh_every=0.")
 
     def is_steady(self, lengths: list[int]) -> bool:
-        return self.reduction != "mean_query" and not any(length % self.page_size for length in lengths)
+        return self.reduction != "mean_query" and whole_pages(self.page_size, lengths)
 
     def metadata_of(self, lengths: list[int]) -> list[float]:
-        return [length / 2 for length in lengths]  # one more pass over the keys, without the values
+        return keys_read(lengths)
 
     def entries_of(self, view: View) -> list[int] | None:
         return page_sizes(self.page_size, view.budgets, view.lengths)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mage.errors import UserError
 from mage.method import REUSE, SELECT_AFTER, Method, Plan, Selection
-from mage.selection import first_of, ranking, sizes_of, top_k_mask
+from mage.selection import first_of, keys_read, ranking, sizes_of, top_k_mask
 from mage.view import Denominator, Forward, View
 
 
@@ -62,7 +62,7 @@ class MageV1(Method):
             [length] * len(views) if budget >= length else layer_budgets(row, budget, low)
             for row, budget, low, length in zip(scores, budgets, lowest, lengths)
         ]
-        read = [length / 2 for length in lengths]
+        read = keys_read(lengths)
         sizes = [sizes_of([row[layer] for row in shared], lengths) for layer in range(len(views))]
         return [Selection(first_of(ranked, picks), read, sizes=picks) for (ranked, _), picks in zip(found, sizes)]
 

@@ -137,9 +137,11 @@ class Method(ABC):
 
     def is_steady(self, lengths: list[int]) -> bool:
         """Whether `select` over prefixes of these lengths asks nothing of the host once it was called in a generation:
-        shown a quota it goes by that alone, and its sets are as wide in every block. What the host tells of them then
-        comes from `metadata_of` and `entries_of`. A captured forward that selects, or a captured choice of sets, serves
-        all blocks where this holds and operations are `static`."""
+        shown a quota it goes by that alone, and its sets are as wide in every block. After an exact attention it reads
+        nothing of the view but queries, log-sum-exps, the cache and the quota: a choice is repeated wherever these lie
+        at the same addresses (`View.place`). What the host tells of its sets then comes from `metadata_of` and
+        `entries_of`. A captured forward that selects, or a captured choice of sets, serves all blocks where this holds
+        and operations are `static`."""
         return False
 
     @property

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mage.attention.operations import Lengths
+from mage.selection import tokens_of
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,3 @@ class Quotas:
         elif self._budgets.host != budgets:
             self._budgets = Lengths(list(budgets), self._budgets.device.copy_(torch.tensor(budgets)))
         return Quota(self._room, valid.device, self._budgets.device)
-
-
-def tokens_of(pages: Tensor, page_size: int) -> Tensor:
-    """Return the tokens of `pages` `[batch, heads, n]`, `[batch, heads, n * page_size]`; -1 for those of page -1."""
-    offsets = torch.arange(page_size, device=pages.device)
-    return (pages[..., None] * page_size + offsets).masked_fill(pages[..., None] < 0, -1).flatten(-2)

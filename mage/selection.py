@@ -8,13 +8,22 @@ from torch import Tensor
 
 from mage.budget import Budget
 from mage.errors import UserError
-from mage.quota import tokens_of
 from mage.row_values import row_values
 
 
 def sizes_of(budgets: list[int], lengths: list[int]) -> list[int]:
     """Return how many entries `top_k` picks, by batch row: the same in every head."""
     return [min(budget, length) for budget, length in zip(budgets, lengths)]
+
+
+def keys_read(lengths: list[int]) -> list[float]:
+    """Return what one pass over all keys, without the values, reads, by batch row: in token equivalents."""
+    return [length / 2 for length in lengths]
+
+
+def whole_pages(page_size: int, lengths: list[int]) -> bool:
+    """Whether no prefix ends in a partial page: of one, the host does not know whether a head picks it."""
+    return not any(length % page_size for length in lengths)
 
 
 def page_sizes(page_size: int, budgets: list[int], lengths: list[int]) -> list[int] | None:
@@ -92,9 +101,15 @@ def top_pages(scores: Tensor, page_size: int, budgets: list[int], lengths: list[
     ]
     pages = top_k(scores, picks, page_lengths)
     tokens = tokens_of(pages, page_size)
-    if not any(length % page_size for length in lengths):
+    if whole_pages(page_size, lengths):
         return tokens
     return tokens.masked_fill(tokens >= _by_row(lengths, scores), -1)
+
+
+def tokens_of(pages: Tensor, page_size: int) -> Tensor:
+    """Return the tokens of `pages` `[batch, heads, n]`, `[batch, heads, n * page_size]`; -1 for those of page -1."""
+    offsets = torch.arange(page_size, device=pages.device)
+    return (pages[..., None] * page_size + offsets).masked_fill(pages[..., None] < 0, -1).flatten(-2)
 
 
 def check_pages(page_size: int, budgets: list[int], lengths: list[int]) -> None:

@@ -69,8 +69,8 @@ class View:
 
     `operations`: what computes. `cached_keys` `[batch, kv_heads, capacity, d]`: all of the cache that `keys` is the
     first part of, and `cached_lengths`, of which `lengths` are the host's part; None: `keys` are all there is. `quota`:
-    what a `steady` selection goes by instead of `budgets` and `lengths`, which are then not those of each forward that
-    it serves; None: it goes by those.
+    what a selection of a method that `is_steady` goes by instead of `budgets` and `lengths`, which are then not those
+    of each forward that it serves; None: it goes by those.
     """
 
     request: Request

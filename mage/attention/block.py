@@ -15,10 +15,11 @@ from mage.attention.forward_pass import PrefixStore, Signature
 from mage.attention.kept import KeptPart, KeptParts
 from mage.attention.operations import Lengths, Operations
 from mage.attention.planning import Planner
+from mage.attention.reads import reads_of
 from mage.attention.reference import causal_rows, group_rows, last_rows, ungroup_rows
 from mage.attention.sets import Aftermath, Sets
 from mage.attention.torch_operations import TorchOperations
-from mage.method import EXACT, REUSE, Method, Plan
+from mage.method import REUSE, Method
 from mage.view import Forward, Request, View
 
 # (view, indices of the attended set, or None when the layer attends to everything), before each denoising attention
@@ -48,8 +49,8 @@ class BlockAttention:
         room: int | None = None,
     ) -> None:
         """With `shadow` the method selects as planned while every layer attends exactly: what a selection would have
-        missed on the dense path. `operations`: what computes (None: plain torch). `overlap`: where a selection is
-        `steady` and serves its own layer and block alone, it is made in the forward that plans it, beside the rest of
+        missed on the dense path. `operations`: what computes (None: plain torch). `overlap`: where a method `is_steady`
+        and a set serves its own layer and block alone, it is chosen in the forward that plans it, beside the rest of
         the layer; a block that is done by then has paid for it. `room`: the most entries that a row may pick in this
         generation (None: nobody knows, and what is captured of selections serves one block).
         """
@@ -129,26 +130,18 @@ class BlockAttention:
     def end(self) -> None:
         """Count what the forward read, and choose the sets that are needed whether or not a step attends to them."""
         self._sets.end(self.now)
-        attended = [self._attended(layer) for layer in self._layers]
+        attended = [self._attended(layer) for layer in range(self._request.num_layers)]
         # Whether the commit, or another block, will attend to the sets of before: then every row needs them, however
         # early it is done.
         if self._method.lasting or self._method.plan(replace(self.now.forward, commit=True)) == REUSE:
             self._sets.choose(self.now)
-        self.reads = [before + within for before, within in zip(self._before, self._sets.reads)]
-        self.dense_reads = [float(length * len(attended)) for length in self.now.valid.host]
-        self.sparse_rows = [False] * len(self.reads)
-        for row, length in enumerate(self.now.valid.host):
-            for compact in attended:
-                if compact is None or not self.now.limited[row]:
-                    self.reads[row] += length
-                else:
-                    self.reads[row] += compact.reads[row]
-                    self.sparse_rows[row] |= compact.fewest[row] < length
+        chosen = [before + within for before, within in zip(self._before, self._sets.reads)]
+        self.reads, self.dense_reads, self.sparse_rows = reads_of(self.now, chosen, attended)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend from the block's `q` `[batch, heads, rows, d]`, positions ahead of it first, to the prefix and to its
         own `k`, `v`."""
-        now, plan, scale = self.now, self._plan_of(layer), q.shape[-1] ** -0.5
+        now, plan, scale = self.now, self._planner.of_layer(self.now.plan, layer), q.shape[-1] ** -0.5
         ahead, group = now.ahead, q.shape[1] // k.shape[1]
         keys, values = self._cache.entries(layer)
         k, v = k[:, :, ahead:], v[:, :, ahead:]
@@ -246,20 +239,9 @@ class BlockAttention:
         )
         return now.shown(view)
 
-    def _plan_of(self, layer: int) -> Plan:
-        """Return what one layer does: the method's plan, or to follow the layer whose set it shares."""
-        if layer < self._method.dense_layers:
-            return EXACT
-        follows = self.now.plan.select is not None and self._method.source_layer(layer) != layer
-        return REUSE if follows else self.now.plan
-
     def _attended(self, layer: int) -> CompactPrefix | KeptPart | None:
         """Return what one layer attends to in place of the prefix, if anything."""
-        plan = self._plan_of(layer)
+        plan = self._planner.of_layer(self.now.plan, layer)
         if plan.exact:
             return None
         return self._kept.of(layer) if plan.prefix else self._sets.of(layer)
-
-    @property
-    def _layers(self) -> range:
-        return range(self._request.num_layers)

@@ -20,9 +20,10 @@ class Choice:
     def __init__(self, sets: Sets, layers: Sequence[int]) -> None:
         """`layers`: those that attend to sets."""
         self._sets, self._layers = sets, layers
+        self._chosen: list[int] = []  # by the last call
 
     def __call__(self) -> None:
-        self._sets.choose(self.now)
+        self._chosen = self._sets.choose(self.now)
         for layer in self._layers:
             self._sets.needed_by(layer, self.now)
 
@@ -39,8 +40,8 @@ class Choice:
 
     @property
     def aftermath(self) -> Aftermath:
-        """What it left on the host."""
-        return self._sets.left_to(self._layers)
+        """What its code left on the host."""
+        return self._sets.left_by(self._chosen)
 
     def replayed(self, aftermath: Aftermath) -> None:
         """Take it as done."""

@@ -42,11 +42,6 @@ class Pass:
     ahead: int = 0
     quota: Quota | None = None
 
-    @property
-    def uniform(self) -> bool:
-        """Whether every row picks as many entries: then a set has no padding, whatever the lengths."""
-        return all(self.limited) and len(set(self.budgets)) == 1
-
     def shown(self, view: View) -> View:
         """Return a view of a layer with what the host knows of this forward."""
         assert view.cached_keys is not None

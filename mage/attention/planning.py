@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import Tensor
 
 from mage.attention.forward_pass import Pass
 from mage.attention.kept import KeptParts
 from mage.attention.operations import Lengths
-from mage.method import EXACT, Method
+from mage.method import EXACT, REUSE, Method, Plan
 from mage.quota import Quotas
 from mage.view import Forward
 
@@ -41,9 +39,14 @@ class Planner:
         plan = self._kept.planned(forward, self._method.plan(forward) if any(limited) else EXACT)
         steady = any(limited) and self._method.is_steady(valid.host)
         quota = self._quotas.of(budgets, limited, valid) if steady and self._quotas is not None else None
-        now = Pass(forward, plan, budgets, limited, valid, prompt_rows, causal, rows, ahead=ahead, quota=quota)
         beside = self.overlaps and plan.select == "after" and steady
-        return replace(now, at_once=beside and (quota is not None or now.uniform))
+        return Pass(forward, plan, budgets, limited, valid, prompt_rows, causal, rows, beside, ahead, quota)
+
+    def of_layer(self, plan: Plan, layer: int) -> Plan:
+        """Return what one layer does: `plan`, or to follow the layer whose set it shares."""
+        if layer < self._method.dense_layers:
+            return EXACT
+        return REUSE if plan.select is not None and self._method.source_layer(layer) != layer else plan
 
     def can_fuse(self, forward: Forward, budgets: list[int], lengths: list[int]) -> bool:
         """See `BlockAttention.can_fuse`."""

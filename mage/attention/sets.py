@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
@@ -102,13 +102,13 @@ class Sets:
                 self._gather(layer, self._sets[source])
         return self._compact.get(layer)
 
-    def choose(self, now: Pass, layers: list[int] | None = None) -> None:
-        """Let the method choose the sets of `layers` (None: all that wait) from what was seen when they were
-        planned."""
+    def choose(self, now: Pass, layers: list[int] | None = None) -> list[int]:
+        """Let the method choose the sets of `layers` (None: all that wait) from what was seen when they were planned.
+        Return these layers."""
         layers = list(self._pending) if layers is None else layers
         views = [self._pending.pop(layer) for layer in layers]
         if not views:
-            return
+            return []
         with self.timed(self.selection_spans):
             selections = self._method.select_layers(views)
         self._check(layers, views, selections)
@@ -118,6 +118,7 @@ class Sets:
         self._places = {}
         for selection in selections:
             self._count(selection.metadata_tokens, now)
+        return layers
 
     @property
     def waiting(self) -> tuple[object, ...]:
@@ -146,10 +147,10 @@ class Sets:
             self._places[attended] = tuple((layer, buffers[layer].place) for layer in sorted(buffers))
         return self._places[attended]
 
-    def left_to(self, layers: Sequence[int]) -> Aftermath:
-        """Return what a choice of all sets that waited has left to `layers`."""
-        compact = {layer: self._compact[layer] for layer in layers if layer in self._compact}
-        return Aftermath({}, {}, dict(self._sets), compact)
+    def left_by(self, chosen: Collection[int]) -> Aftermath:
+        """Return what a choice of the sets of the layers `chosen` has left."""
+        compact = {layer: held for layer, held in self._compact.items() if self._method.source_layer(layer) in chosen}
+        return Aftermath({}, {}, {layer: self._sets[layer] for layer in chosen}, compact)
 
     def chosen(self, aftermath: Aftermath, now: Pass) -> None:
         """Take all sets that wait as chosen: an earlier choice of them is repeated."""
@@ -161,12 +162,7 @@ class Sets:
         """What the layers of the forward left behind, asked for before `end`."""
         pending = {layer: view for layer, view in self._pending.items() if self._planned.get(layer) is view}
         chosen = self._planned.keys() - pending.keys()  # within the forward
-        return Aftermath(
-            self._planned,
-            pending,
-            {layer: self._sets[layer] for layer in chosen},
-            {layer: held for layer, held in self._compact.items() if self._method.source_layer(layer) in chosen},
-        )
+        return replace(self.left_by(chosen), planned=self._planned, pending=pending)
 
     def replayed(self, aftermath: Aftermath, now: Pass) -> None:
         """Take the forward `now` as run: it left what an earlier one of its signature left."""

@@ -32,11 +32,13 @@ class Engine:
     at whether a block is done; steps behind its end change nothing and are counted. Policies that edit look at each.
     `capture`: on a GPU, repeat forwards as CUDA graphs (see `mage.generation.captured`); not where experts are routed,
     which asks the host, nor under a policy that edits. A generation does each kind of work once as it is and captures
-    it the next time: from its fourth block on, with fused commits its fifth, all is repeated. That holds under `triton`
+    it the next time: from its fourth block on, with fused commits its fifth, all is repeated; where a budget begins to
+    limit a row in a later block, what that changes is captured anew in the blocks after it. This holds under `triton`
     of what attends exactly or reuses, and of what selects where the method `is_steady`, under a share of the prefix
     too. What selects otherwise, and all under `torch`, depends on lengths: it is captured anew in each block where the
-    method is `capturable`, or runs as it is. `overlap`: choose MAGE's sets in the exact step that plans them, on a
-    second stream beside the feed-forward; a block that ends with that step has paid for nothing.
+    method is `capturable`, or runs as it is. `overlap`: choose the sets of a method that `is_steady`, such as MAGE's
+    and SparseD's, in the exact step that plans them, on a second stream beside the feed-forward; a block that ends with
+    that step has paid for nothing.
     `fuse_commit`: where the commit of a block and the first step of the next both attend exactly, run them as one
     forward over both blocks, which reads the weights and the prefix once; a method that cannot runs as without. The
     tokens are the same, shown in float32 on a CPU; in bfloat16 products of twice the rows may round otherwise.

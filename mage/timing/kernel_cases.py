@@ -1,7 +1,7 @@
 """What is timed of each kernel: the work, the bytes and operations that it cannot do without, and how right it is.
 
 Bytes: every operand is read once and every result written once. Operations: two a multiplication, of matrix products
-alone. Results are compared with the plain `TorchOperations` in float32, on the last row of the batch.
+alone. Results are compared as `mage.timing.kernel_reference` says, on the last row of the batch.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from torch import Tensor
 
 from mage.attention.operations import Lengths, Operations
 from mage.attention.reference import group_rows
-from mage.attention.torch_operations import TorchOperations
 from mage.selection import top_k
 from mage.timing.dense import Attention, implementations
+from mage.timing.kernel_reference import REFERENCE, choice_error, relative_error
 from mage.timing.kernel_shape import KernelShape, Operands
 
-REFERENCE = TorchOperations(plain=True)
 CHECKED_ROWS = 512  # of a prefill, at its start and at its end
 POSITION_MAJOR = ("flash-attn", "FlashInfer")  # these give [batch, rows, heads, d]
 
@@ -38,12 +37,6 @@ class Case:
     flops: float
     prepare: Callable[[], Callable[[], Any]]
     error: Callable[[Any], float] | None = None
-
-
-def relative_error(got: Tensor, wanted: Tensor) -> float:
-    """Return the norm of the difference over that of `wanted`; NaN anywhere gives NaN."""
-    wanted = wanted.float()
-    return float((got.float() - wanted).norm() / wanted.norm().clamp(min=1e-30))
 
 
 def _entry_bytes(operands: Operands) -> int:
@@ -139,7 +132,11 @@ def _top_k(operands: Operands, ours: Operations) -> Iterator[Case]:
     shape, mass = operands.shape, operands.mass
     budgets, lengths = [shape.entries] * shape.batch, [shape.context] * shape.batch
     moved = shape.heads * (4 * shape.context + 8 * shape.entries)
-    yield Case("top_k", "torch", moved, 0.0, lambda: lambda: top_k(mass, budgets, lengths))
+
+    def error(got: Tensor) -> float:
+        return choice_error(got[-1:], mass[-1:])
+
+    yield Case("top_k", "torch", moved, 0.0, lambda: lambda: top_k(mass, budgets, lengths), error)
 
 
 def _gather(operands: Operands, ours: Operations) -> Iterator[Case]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,16 @@ class Roofs:
     def seconds(self, moved: float, flops: float) -> float:
         """Return the least time in which `moved` bytes and `flops` operations can pass, one beside the other."""
         return max(moved / self.bytes_per_second, flops / self.flops_per_second)
+
+    def nearer(self, moved: float, flops: float) -> Literal["bandwidth", "matrix"]:
+        """Return which roof decides that least time."""
+        return "bandwidth" if moved / self.bytes_per_second >= flops / self.flops_per_second else "matrix"
+
+    def better(self, other: Roofs) -> Roofs:
+        """Return the higher ones of two measurements of one device: what disturbs a measurement lowers it."""
+        return Roofs(
+            max(self.bytes_per_second, other.bytes_per_second), max(self.flops_per_second, other.flops_per_second)
+        )
 
 
 def measure_roofs(device: torch.device, dtype: torch.dtype) -> Roofs:

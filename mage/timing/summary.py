@@ -18,9 +18,10 @@ def metrics_of(conditions: Conditions, timed: Sequence[Timed]) -> dict[str, floa
     timed beside that. `bound_speedup`: what bytes and operations allow, least seconds over least seconds.
     `dense_roof_share`, `roof_share`: least seconds of a block over those it took, of each side by itself: a slow dense
     side makes neither better. `sparse_step_*`, `first_step_*`: of single steps; a forward that is a commit, too, is
-    none of them: `fused_forward_seconds`. `selection_seconds_per_block`: where it has a time of its own.
-    `warm_up_seconds`: of the blocks of a generation that do not count. `captures`: recordings made in a block that
-    counts. `prefill_rate_share`: of the matrix rate, told by the contest that made the prefix.
+    none of them: `fused_forward_seconds`. `selection_seconds_per_block`: where it has a time of its own, which it has
+    not where captured steps select. `warm_up_seconds`: of the blocks of a generation that do not count. `captures`:
+    recordings made in a block that counts. `prefill_rate_share`: of the matrix rate, told by the contest that made the
+    prefix.
     """
 
     def middle(value: Callable[[Timed], float | None]) -> float | None:
@@ -54,7 +55,9 @@ def metrics_of(conditions: Conditions, timed: Sequence[Timed]) -> dict[str, floa
         "dense_fused_forward_seconds": middle(lambda t: t.round.dense.step("fused")),
         "fused_forward_seconds": middle(lambda t: t.round.method.step("fused")),
         "commit_seconds": middle(lambda t: t.round.method.step("commit")),
-        "selection_seconds_per_block": middle(lambda t: t.round.method.seconds["selection"] or None),
+        "selection_seconds_per_block": None
+        if beside and conditions.captured
+        else middle(lambda t: t.round.method.seconds["selection"] or None),
         "density": middle(lambda t: _ratio(t.round.method.reads, t.round.method.dense_reads)),
         "prefill_seconds": conditions.prefill_seconds,
         "prefill_rate_share": _rate_share(conditions),

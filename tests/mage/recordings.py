@@ -15,6 +15,7 @@ from baselines.dense import Dense
 from baselines.flash_block import FlashBlock
 from baselines.quest import Quest
 from baselines.snapkv import SnapKV
+from baselines.sparse_d import SparseD
 from baselines.streaming_llm import StreamingLLM
 from baselines.tidal_decode import TidalDecode
 from mage.attention import sets
@@ -36,8 +37,11 @@ METHODS: dict[str, Method] = {
     "mage": Mage(dense_layers=1),
     "mage-refresh": Mage(dense_layers=1, refresh_every=3, commit="dense"),
     "mage-sparse-commit": Mage(dense_layers=0, commit="sparse"),
+    "mage-pages": Mage(dense_layers=1, page_size=4),
+    "sparse_d": SparseD(dense_layers=1, page_size=4),
     "quest": Quest(dense_layers=1, page_size=4),
     "quest-query-head": Quest(dense_layers=1, page_size=4, reduction="max", share="query_head", recent_pages=1),
+    "quest-odd-pages": Quest(dense_layers=1, page_size=3),  # which a prefix of whole blocks ends within, or not
     "quest-sparse-commit": Quest(dense_layers=0, page_size=2, commit="sparse"),
     "tidal_decode": TidalDecode(dense_layers=0),
     "tidal_decode-block": TidalDecode(dense_layers=0, when="block"),
@@ -47,7 +51,10 @@ METHODS: dict[str, Method] = {
     "flash_block": FlashBlock(dense_layers=1, refresh_every=3),
     "flash_block-sparse-commit": FlashBlock(commit="sparse"),
 }
+STEADY = [name for name in METHODS if name != "quest-odd-pages"]  # in every block
+CHOOSING = ("mage", "mage-refresh", "mage-pages", "sparse_d")  # between two forwards
 methods = pytest.mark.parametrize("name", METHODS)
+steady_methods = pytest.mark.parametrize("name", STEADY)
 DECODINGS = {"static": Static(tokens_per_step=2), "threshold": Threshold(threshold=0.3)}
 
 

@@ -22,10 +22,10 @@ from mage.generation.engine import Engine
 from mage.models.checkpoint import LanguageModel
 from tests.conftest import prompt
 from tests.mage.fused import endless
-from tests.mage.recordings import METHODS, Emulated, StaticTorch, methods, told, written
+from tests.mage.recordings import CHOOSING, METHODS, Emulated, StaticTorch, steady_methods, told, written
 
 
-@methods
+@steady_methods
 @pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("budget", [9, 0.2])
 def test_nothing_is_recorded_from_the_fourth_block_on(
@@ -79,11 +79,11 @@ def test_what_was_recorded_is_gone_with_its_generation(model: LanguageModel) -> 
     assert made and held == [None] * len(made)
 
 
-@methods
+@steady_methods
 @pytest.mark.parametrize("of", [BlockAttention, Choice])
 @pytest.mark.parametrize("static", [False, True], ids=["baked-lengths", "device-lengths"])
 def test_work_that_cannot_be_recorded_is_done_as_it_is(model: LanguageModel, name: str, of: type, static: bool) -> None:
-    if of is Choice and not (static and name in ("mage", "mage-refresh")):
+    if of is Choice and not (static and name in CHOOSING):
         pytest.skip("no choice is recorded")
     made: list[Any] = []
 

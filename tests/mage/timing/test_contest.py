@@ -214,3 +214,20 @@ def test_metrics_are_medians_and_leave_out_what_a_method_has_not(model: Language
     assert control["speedup"] == control["bound_speedup"] == 1.0
     assert "sparse_step_speedup" not in control and "sparse_step_seconds" not in control
     assert found["selection_seconds_per_block"] > 0 and "selection_seconds_per_block" not in control
+
+
+@pytest.mark.parametrize("captured", [False, True])
+@pytest.mark.parametrize("each_step", [False, True])
+def test_what_captured_steps_select_has_no_time_of_its_own(
+    model: LanguageModel, captured: bool, each_step: bool
+) -> None:
+    """There the time that is left is that of keeping up with the prefix: no selection, but part of a step."""
+    method = Quest(dense_layers=1, page_size=4) if each_step else Mage(dense_layers=1)
+    dense, sparse = engines(model, method, Static())
+    conditions, timed = measure(dense, sparse, Budget(K), prefilled(dense, WORK), WORK, ROOFS, rounds=1)
+    found = metrics_of(replace(conditions, captured=captured), timed)
+    seconds, count = timed[0].round.method.seconds, timed[0].round.method.count("sparse")
+    told = found.get("selection_seconds_per_block")
+    assert told == (None if captured and each_step else seconds["selection"])
+    alone = seconds["sparse"] + each_step * seconds["selection"]
+    assert found["sparse_step_seconds"] == pytest.approx(alone / count)

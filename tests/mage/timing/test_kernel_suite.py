@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import fields
 from typing import Any, NoReturn
 
@@ -15,29 +14,13 @@ from mage.attention import torch_operations
 from mage.attention.flash import fused_partial_attention
 from mage.attention.kernels.mass import attention_mass
 from mage.attention.torch_operations import TorchOperations
-from mage.budget import Budget
 from mage.errors import UserError
-from mage.models.families.registry import body_config
-from mage.timing import kernel_cases
+from mage.timing import kernel_cases, kernel_report
 from mage.timing.kernel_cases import KERNELS
 from mage.timing.kernel_report import report_kernels
 from mage.timing.kernel_shape import KernelShape, Operands
-from mage.timing.kernel_suite import KernelTiming, check_kernels, time_kernels
-from mage.timing.roofs import Roofs
-from tests.conftest import CONFIG
-
-CPU = torch.device("cpu")
-ROOFS = Roofs(bytes_per_second=1e9, flops_per_second=1e10)
-
-
-def shape(batch: int = 1, budget: float = 16, context: int = 70) -> KernelShape:
-    return KernelShape(
-        body=body_config(CONFIG), block_size=8, context=context, batch=batch, budget=Budget(budget), page_size=16
-    )
-
-
-def timings(ours: TorchOperations, kernels: Collection[str] = tuple(KERNELS), batch: int = 1) -> list[KernelTiming]:
-    return list(time_kernels(shape(batch), ours, ROOFS, CPU, torch.float32, kernels=kernels, runs=3))
+from mage.timing.kernel_suite import check_kernels, time_kernels
+from tests.mage.timing.kernel_timings import CPU, ROOFS, shape, timings
 
 
 def test_every_kernel_is_timed_and_right() -> None:
@@ -47,11 +30,6 @@ def test_every_kernel_is_timed_and_right() -> None:
     for t in found:
         assert t.failure is None and t.runs == 3 and t.seconds is not None and t.seconds > 0
         assert t.is_right(torch.float32) and t.share == pytest.approx(ROOFS.seconds(t.bytes, t.flops) / t.seconds)
-    compared = {(t.kernel, t.implementation) for t in found if t.relative_error is not None}
-    assert compared == {(t.kernel, t.implementation) for t in found} - {
-        ("top_k", "torch"),
-        ("prefill", "torch SDPA, causal"),
-    }
 
 
 def test_a_batch_is_compared_too_and_not_prefilled() -> None:
@@ -154,7 +132,12 @@ def test_a_shape_without_memory_is_left_out() -> None:
     assert said[1] == "context 70 batch 1: out of memory" and said[2].startswith("mass")
 
 
-def test_a_device_that_a_kernel_broke_is_told_of_every_other_one() -> None:
+def test_a_device_that_a_kernel_broke_is_told_of_every_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> NoReturn:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(kernel_report, "measure_roofs", gone)
+
     class Broken(KernelShape):
         @property
         def rows(self) -> int:

@@ -31,3 +31,8 @@ def test_the_nearer_roof_decides() -> None:
     known = Roofs(bytes_per_second=10.0, flops_per_second=100.0)
     assert known.seconds(20, 100) == 2.0
     assert known.seconds(20, 500) == 5.0
+    assert (known.nearer(20, 100), known.nearer(20, 500)) == ("bandwidth", "matrix")
+
+
+def test_the_better_of_two_measurements_has_the_higher_rates() -> None:
+    assert Roofs(10.0, 100.0).better(Roofs(20.0, 50.0)) == Roofs(20.0, 100.0)
