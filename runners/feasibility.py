@@ -53,6 +53,8 @@ def check_feasible(cell: Cell) -> None:
     cell.runner.check(spec, cell.checkpoint.config, fuse_commit=cell.settings.fuse_commit)
     _check_dense_layers(cell)
     cell.method.for_model(layers, spec.block_size)
+    for where, length in cell.runner.prefixes.items():
+        _check_budget(cell, length, where)
     if cell.task is not None:
         _check_vocabulary(cell)
         for length in cell.task.context_lengths():

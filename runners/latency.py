@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -91,6 +91,10 @@ class Latency(CellRunner):
     @property
     def workload(self) -> Hashable:
         return self.context, self.batch, self.blocks, self.prefill_chunk
+
+    @property
+    def prefixes(self) -> Mapping[str, int]:
+        return {f"runner.context={self.context}": self.context}
 
     def fitted(self, model: ModelSettings, *, fuse_commit: bool = False) -> ModelSettings:
         """See CellRunner: random weights have no trained window, it is as long as it needs to be."""

@@ -93,7 +93,8 @@ def refuse_repeats(overrides: Sequence[str]) -> None:
     """Raise `UserError` for `budget=1 budget=2`, of which Hydra takes the last. Hydra's own fields are left to it."""
     given: dict[str, list[str]] = {}
     for override in overrides:
-        given.setdefault(override.partition("=")[0].lstrip("+~").strip(), []).append(override)
+        if override.startswith("~") or ("=" in override and not override.startswith("-")):
+            given.setdefault(override.partition("=")[0].lstrip("+~").strip(), []).append(override)
     for name, several in given.items():
         if name and len(several) > 1 and not name.startswith(("hydra.", "hydra/")):
             listed = several[0].partition("=")[0].lstrip("~")

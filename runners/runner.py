@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -65,6 +65,11 @@ class CellRunner(ABC):
     def workload(self) -> Hashable:
         """What tells the prompts of a runner that uses no task from those of another."""
         return ()
+
+    @property
+    def prefixes(self) -> Mapping[str, int]:
+        """The lengths of the prefixes that a runner that uses no task works on, by what gives them."""
+        return {}
 
     def fitted(self, model: ModelSettings, *, fuse_commit: bool = False) -> ModelSettings:
         """Return the model that is measured where `model` is asked for: most take it as it is."""

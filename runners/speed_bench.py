@@ -58,13 +58,15 @@ class SpeedBench:
         self.attention = resolve(options.attention, self.device.type)
         self.capture = not options.eager
 
-    def load(self, shape: RandomModel) -> Loaded | Outcome:
-        """Draw the weights of a shape and measure the roofs."""
+    def load(self, shape: RandomModel, roofs: Roofs | None = None) -> Loaded | Outcome:
+        """Draw the weights of a shape and measure the roofs. `roofs`: of an earlier measurement, the higher ones
+        count."""
         self.free()
         try:
             model = shape.load(self._options.device, self._options.dtype)
             weight = model.body.lm_head.weight
-            roofs = measure_roofs(self.device, weight.dtype)
+            measured = measure_roofs(self.device, weight.dtype)
+            roofs = measured if roofs is None else measured.better(roofs)
             pace = Pace(model.body.config, weight.itemsize, self._options.block_size, roofs)
             return Loaded(model, roofs, pace)
         except Exception as problem:

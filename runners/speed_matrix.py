@@ -10,13 +10,16 @@ from pathlib import Path
 
 from mage.attention.implementation import operations
 from mage.budget import Budget
+from mage.errors import UserError
 from mage.generation.decoding import Static
 from mage.generation.fusing import check_fusing
-from runners.environment import device_name, facts, now
+from mage.timing.roofs import Roofs
+from runners.environment import facts, now
 from runners.plain_record import RECORD_NAME, PlainRecord
 from runners.random_model import RandomModel
 from runners.speed_bench import Loaded, Prefixed, SpeedBench, looks
-from runners.speed_kernels import time_suite_kernels
+from runners.speed_earlier import Earlier
+from runners.speed_kernels import KernelsFound, SuiteKernels
 from runners.speed_point import METHODS, Outcome, Point, points, record_of
 
 FINAL = ("done", "out_of_memory")  # what another try would not change
@@ -27,7 +30,8 @@ class SpeedMatrix:
     """Works through models and points until its time is up. Raises `UserError` for what it cannot begin with, before
     any weights are drawn.
 
-    `written`: the records. `held`: points that had one. `skipped`: points that there was no time for. `wrong`: kernels.
+    `written`: the records. `held`: points that had one. `skipped`: points, and kernels of a model, that there was no
+    time for. `kernels`: models whose kernels were timed. `wrong`, `above_roof`: kernels, those of held files too.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -35,10 +39,15 @@ class SpeedMatrix:
         self._options, self._out = options, Path(options.out)
         self._ends = time.monotonic() + 60 * options.minutes
         self._bench = SpeedBench(options)
+        self._earlier = Earlier(self._bench.device)
         size = options.block_size
         needed = max(self._bench.work(context).positions(size) for context in options.contexts)
         folder = Path(options.conf) / "model"
         self._shapes = [RandomModel.read(folder, name, block_size=size, positions=needed) for name in options.models]
+        for shape in self._shapes:
+            if looks(shape.spec) < 1:
+                told = f"--block-size={size}: in blocks of one token {shape.name} has no denoising step."
+                raise UserError(f"{told} Allowed: integers >= 2.")
         for method in METHODS.values():
             method().check_budget(Budget(options.budget))
         for shape in self._shapes if options.fuse_commit else ():
@@ -46,7 +55,9 @@ class SpeedMatrix:
         self.written: list[PlainRecord] = []
         self.held: list[str] = []
         self.skipped: list[str] = []
+        self.kernels: list[str] = []
         self.wrong: list[str] = []
+        self.above_roof: list[str] = []
 
     def run(self) -> None:
         """Write the records of all models, each in its share of the time that is left. Raises RuntimeError where the
@@ -56,19 +67,19 @@ class SpeedMatrix:
             self._model(shape, time.monotonic() + left / (len(self._shapes) - place))
 
     def _model(self, shape: RandomModel, ends: float) -> None:
-        """Time the points of one model until `ends`, its kernels before them. What has a record is not timed again."""
+        """Time the kernels at the shape of one model, then its points, until `ends`. What has a record is not timed
+        again."""
         every = points(self._options.contexts, self._options.batches)
         waiting = [point for point in every if not self._is_held(shape, point)]
         self.held += [_told(shape, point) for point in every if point not in waiting]
+        roofs = self._kernels(shape, ends)
         loaded: Loaded | Outcome | None = None
         prefix: Prefixed | Outcome | None = None
         context = None  # of the prefix
         while waiting:
             point = waiting.pop(0)
             if loaded is None and time.monotonic() < ends:
-                loaded = self._bench.load(shape)
-                if isinstance(loaded, Loaded):
-                    self._kernels(shape, loaded)
+                loaded = self._bench.load(shape, roofs)
             if loaded is None or not self._has_time(loaded, point, ends, prefill=point.context != context):
                 self.skipped.append(_told(shape, point))
                 continue
@@ -81,12 +92,15 @@ class SpeedMatrix:
                 waiting.sort(key=lambda other: (other.context, other.method) != (point.context, point.method))
 
     def _is_held(self, shape: RandomModel, point: Point) -> bool:
-        """Whether a final record of this point, from a device of this kind, lies there."""
-        path = self._out / self._record(shape, point, PENDING, now()).name / RECORD_NAME
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            held = json.loads(path.read_text(encoding="utf-8"))
-            here = device_name(self._bench.device)
-            return held["status"] in FINAL and bool(held["environment"]["device"] == here)
+        """Whether a final record of this point lies there, made as it would be now, or after graphs were given up."""
+        bench, wanted = self._bench, self._bench.capture
+        for bench.capture in (False, wanted):  # part of a record's name; the last one stays
+            path = self._out / self._record(shape, point, PENDING, now()).name / RECORD_NAME
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                held = json.loads(path.read_text(encoding="utf-8"))
+                if held["status"] in FINAL and self._earlier.is_alike(held["environment"]):
+                    bench.capture = wanted
+                    return True
         return False
 
     def _has_time(self, loaded: Loaded | Outcome, point: Point, ends: float, *, prefill: bool) -> bool:
@@ -94,16 +108,31 @@ class SpeedMatrix:
         began, seconds = time.monotonic(), self._bench.expected(loaded, point, prefill=prefill)
         return began + seconds <= self._ends and began + seconds / 2 <= ends
 
-    def _kernels(self, shape: RandomModel, loaded: Loaded) -> None:
-        """Check and time the kernels at the first context of a model."""
-        ours, context = operations(self._bench.attention, self._bench.device), self._options.contexts[0]
-        try:
-            wrong = time_suite_kernels(self._options, shape.name, loaded.model, ours, loaded.roofs, context)
-        except Exception as problem:
-            wrong = [f"kernels: {self._bench.failed(problem).last_line}"]
-        self.wrong += [f"{shape.name} {kernel}" for kernel in wrong]
-        if wrong:
+    def _kernels(self, shape: RandomModel, ends: float) -> Roofs | None:
+        """Check and time the kernels at the shape of a model, unless a file says that they are right; what it calls
+        wrong is told again where there is no time. Returns the roofs that were measured."""
+        kernels = SuiteKernels(self._options, shape, operations(self._bench.attention, self._bench.device))
+        found = kernels.held(self._earlier)
+        if found is None or found.wrong:
+            if time.monotonic() < ends:
+                found = self._timed(shape, kernels)
+            else:
+                self.skipped.append(f"{shape.name} kernels")
+        if found is None:
+            return None
+        self.wrong += [f"{shape.name} {kernel}" for kernel in found.wrong]
+        self.above_roof += [f"{shape.name} {kernel}" for kernel in found.above_roof]
+        if found.wrong:
             self._check_device(f"the kernels of {shape.name}")
+        return found.roofs
+
+    def _timed(self, shape: RandomModel, kernels: SuiteKernels) -> KernelsFound:
+        self.kernels.append(shape.name)
+        self._bench.free()
+        try:
+            return kernels.time()
+        except Exception as problem:
+            return KernelsFound([f"kernels: {self._bench.failed(problem).last_line}"], [])
 
     def _point(self, shape: RandomModel, point: Point, prefix: Prefixed | Outcome) -> Outcome:
         """Time a point and write its record. Where it fails and its steps were to be graphs, beside a second stream:
@@ -113,11 +142,11 @@ class SpeedMatrix:
         if outcome.status == "error" and capture and isinstance(prefix, Prefixed) and bench.answers():
             bench.capture = False
             again = bench.contest(point, prefix)
-            if again.status == "error":
-                bench.capture = capture
-            else:
+            if again.status == "done":
                 print(f"without CUDA graphs from here on: {outcome.last_line}", flush=True)
                 outcome = again
+            else:
+                bench.capture = capture
         record = self._record(shape, point, outcome, started)
         record.write(self._out)
         self.written.append(record)

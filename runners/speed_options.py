@@ -12,6 +12,9 @@ import torch
 from mage.errors import UserError, unknown_choice
 from mage.models.checkpoint import DTYPES
 from runners.environment import ROOT
+from runners.writing import check_writable
+
+LONGEST = 1e5  # minutes: a timer counts no further than it likes
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,6 +63,9 @@ def read_options(given: Sequence[str] | None, description: str | None) -> argpar
 
 
 def _check(options: argparse.Namespace) -> None:
+    check_writable(options.out, "", "--out")
+    if not 0 < options.minutes <= LONGEST:
+        raise UserError(f"--minutes={options.minutes:g} is out of range. Allowed: above 0, up to {LONGEST:g}.")
     for name in ("block_size", "budget", "rounds"):
         if (value := getattr(options, name)) < 1:
             raise UserError(f"--{name.replace('_', '-')}={value} is out of range. Allowed: integers >= 1.")

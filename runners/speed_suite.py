@@ -42,6 +42,8 @@ def main(given: Sequence[str] | None = None) -> int:
         failed = f"{type(problem).__name__}: {problem}"
     finally:
         faulthandler.cancel_dump_traceback_later()
+    if not (suite.written or suite.kernels or suite.skipped or failed):
+        print(f"nothing to do: {options.out} holds all {len(suite.held)} points, and the kernels")
     statuses = [record.status for record in suite.written]
     told = {
         "results": options.out,
@@ -50,6 +52,7 @@ def main(given: Sequence[str] | None = None) -> int:
         "speedup": {f"{r.name}": round(r.metrics["speedup"], 3) for r in suite.written if r.metrics},
         "held": len(suite.held),
         "wrong": suite.wrong,
+        "above_roof": suite.above_roof,
         "skipped": suite.skipped,
         "failed": failed,
     }

@@ -165,6 +165,10 @@ def test_a_task_that_could_not_be_built_stands_in_no_ones_way(tiny_checkpoint: P
         (["runner.prefill_chunk=48"], "runner.prefill_chunk=48 is not allowed"),
         (["runner.context=8192"], "runner.context=8192: with the blocks behind it it takes 8352 positions"),
         (["runner.context=8192"], "Allowed: at most 8032; model.yarn stretches them."),
+        (
+            ["method=quest", "budget=0.005", "runner.context=1024"],
+            "budget=0.005 with runner.context=1024: a budget of 6 tokens is less than one page",
+        ),
         (["runner.rounds=0"], "runner.rounds=0 is out of range"),
         (["method=oracle"], "method=oracle: it looks at every key in every step to choose"),
         (["runner.contexts=4096"], "runner.contexts is not a field"),

@@ -10,6 +10,7 @@ import torch
 
 from run import CONF, main
 from runners.command import command_line
+from runners.refusal import refuse_repeats
 from tests.runners.conftest import records
 from tests.runners.override_sets import SMALL_BODY
 
@@ -192,6 +193,10 @@ def test_hydra_s_own_fields_and_parts_of_a_field_are_no_repetition(small: list[s
     assert command_line([*small, "method=dense", "method.name=dense", *given], CONF, main) == 0
     (record,) = records(out).values()
     assert record.config["model"]["chat"] == {"date": "b"}
+
+
+def test_words_that_are_no_fields_are_no_repetition() -> None:
+    refuse_repeats(["--config-dir", "conf", "--config-name", "conf", "--config-dir=conf", "--config-dir=conf"])
 
 
 def test_a_deletion_under_choices_that_are_swept_is_refused(capfd: pytest.CaptureFixture[str]) -> None:

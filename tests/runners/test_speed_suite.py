@@ -109,6 +109,25 @@ def test_where_graphs_fail_all_goes_on_without_them(
     assert asked.count(True) == 2
     found = written(tmp_path)
     assert {record["status"] for record in found} == {"done"} and not any(r["config"]["capture"] for r in found)
+    assert main(arguments) == 0
+    assert last_line(capsys)["held"] == len(found) and len(written(tmp_path)) == len(found)
+
+
+@pytest.mark.usefixtures("short")
+def test_a_retry_that_fails_otherwise_says_nothing_of_graphs(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure, problems = speed_bench.measure, [RuntimeError("no such kernel"), torch.OutOfMemoryError("out of memory")]
+
+    def failing_twice(*given: Any, **options: Any) -> Any:
+        if problems:
+            raise problems.pop(0)
+        return measure(*given, **options)
+
+    monkeypatch.setattr(speed_bench, "measure", failing_twice)
+    assert main(arguments) == 1
+    assert last_line(capsys)["status"] == {"done": 5, "error": 1}
+    assert all(record["config"]["capture"] for record in written(tmp_path))
 
 
 @pytest.mark.usefixtures("short")
@@ -145,7 +164,7 @@ def test_the_embedded_model_has_a_shape(tmp_path: Path, capsys: pytest.CaptureFi
 def test_what_the_time_does_not_suffice_for_is_named(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*arguments, "--minutes", "0"]) == 0
+    assert main([*arguments, "--minutes", "1e-9"]) == 0
     told = last_line(capsys)
     assert len(told["skipped"]) == 6 and told["skipped"][0] == "small mage context 128 batch 1"
     assert not (tmp_path / "out").exists()
@@ -178,6 +197,18 @@ def test_a_point_that_would_take_too_long_is_not_begun(
         (["--batches", "0,1"], "Allowed: integers >= 1."),
         (["--attention", "fast"], "attention=fast is not known"),
         (["--dtype", "int8"], "--dtype=int8 is not known"),
+        (["--minutes", "0"], "--minutes=0 is out of range. Allowed: above 0"),
+        (["--minutes=-1"], "--minutes=-1 is out of range."),
+        (["--minutes", "nan"], "--minutes=nan is out of range."),
+        (["--minutes", "inf"], "--minutes=inf is out of range."),
+        (["--out", __file__], "(Not a directory). Allowed: a folder that can be made."),
+        (["--out", f"{__file__}/x"], f"--out={__file__}/x: nothing can be written into {__file__}"),
+        (["--out", "/proc/x"], "--out=/proc/x: nothing can be written into /proc"),
+        (["--out", 300 * "x"], "(File name too long)"),
+        (
+            ["--block-size", "1"],
+            "--block-size=1: in blocks of one token small has no denoising step. Allowed: integers >= 2.",
+        ),
     ],
 )
 def test_a_wrong_argument_is_refused(
