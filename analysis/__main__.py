@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for table in section.tables:
             if not section.details and table.name not in REPORT_ONLY:
                 print(f"{table.caption}\n\n{table.markdown()}\n")
+                if table.note:
+                    print(f"{table.note}\n")
     failed = int((results.cells.status != "done").sum())
     counts = {"cells": len(results.cells), "failed": failed, "unfinished": len(results.unfinished)}
     counts |= {"kernel_records": len(results.kernels)}

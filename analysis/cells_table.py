@@ -12,6 +12,10 @@ from analysis.measure import EXACT_METRICS, Measure
 from analysis.table import HOLE, Table, interval_text, ordered, signed
 
 FUSED = ("fused fwd", "fused s")
+NO_SPEED = (
+    "They are no measurement of speed, which runner=latency is: they are those of the machine as it was when a cell "
+    "ran, may be beside other work, and a prefill may be shared by several cells."
+)
 SECONDS = ("prefill", "exact", "fused", "selection", "sparse", "commit")
 
 
@@ -21,7 +25,7 @@ def cells_table(comparison: Comparison, chosen: Measure | None = None) -> Table:
     any_fused = "fused_forwards_per_block" in points and (points.fused_forwards_per_block > 0).any()
     fused = ", fused: an exact step that is the commit of the block before, too" if any_fused else ""
     alike = " (under fuse_commit=true in one that fuses commits)" if any_fused else ""
-    seconds = f" {comparison.conditions.sentences}" if comparison.values else ""
+    seconds = f" {comparison.conditions.sentences} {NO_SPEED}" if comparison.values else ""
     caption = (
         "Every cell. Exact match and score in %, and what the score is (metric); difference to dense of "
         f"{_named(chosen)} with its paired 95 % interval in points; p of McNemar's exact test on exact match; density: "

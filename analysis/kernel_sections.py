@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.escaping import visible
-from analysis.figures.kernels import TARGET, roof_shares
+from analysis.figures.kernels import LAST, TARGET, roof_shares
 from analysis.frame import Results
 from analysis.kernel_frame import failing, kernel_points
 from analysis.kernel_table import LONGEST, kernel_table
@@ -27,10 +27,15 @@ def kernel_sections(results: Results, folder: Path) -> list[Section]:
             if points[points.share.notna()].ours.all()
             else " Hollow: implementations of others, measured beside ours."
         )
+        cut = (
+            f" Shares beyond {LAST:g} % are cut, with their values beside them."
+            if (points.share > LAST / 100).any()
+            else ""
+        )
         caption = (
             "Share of the nearer roof that single kernels reach, from cold caches: the least time that bytes and "
             "operations allow at the rates measured in the same run, over the median time. Broken line: "
-            f"{TARGET:g} %, the target of this project.{hollow}{of} The conditions stand with the table."
+            f"{TARGET:g} %, the target of this project.{hollow}{cut}{of} The conditions stand with the table."
         )
         section.figures = captioned(roof_shares(points, folder, "kernels-of-roof"), caption)
         section.tables = [kernel_table(points)]

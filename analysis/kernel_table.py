@@ -6,10 +6,11 @@ import pandas as pd
 
 from analysis.caption import span
 from analysis.escaping import visible
-from analysis.table import HOLE, Table
+from analysis.table import HOLE, MARK, Table
 
 SETTINGS = ("model", "dtype", "block_size", "budget", "page_size")
 LONGEST = 120  # characters of a reason
+ABOVE = f"{MARK} Above 100 % of a roof: the roof was measured too low, or the time is wrong; something disturbed them."
 
 
 def kernel_table(points: pd.DataFrame) -> Table:
@@ -22,11 +23,12 @@ def kernel_table(points: pd.DataFrame) -> Table:
         "and share: of the bytes and operations that a kernel cannot do without (every operand read once, every result "
         "written once), against the nearer of the two roofs, which is named. "
         f"Error: relative norm of the difference to the float32 reference. {_others(shown)}"
-        f"{f'Not timed: {listed}. ' if listed else ''}{_conditions(points)}{_beyond(shown)}"
+        f"{f'Not timed: {listed}. ' if listed else ''}{_conditions(points)}"
     )
     cells = pd.DataFrame([_row(point) for _, point in shown.iterrows()])
     unused = [name for name in ("setting", "over best") if cells[name].isin(["", HOLE]).all()]
-    return Table("kernels", caption, cells.drop(columns=unused), points)
+    note = ABOVE if (shown.share > 1).any() else ""
+    return Table("kernels", caption, cells.drop(columns=unused), points, note)
 
 
 def _conditions(points: pd.DataFrame) -> str:
@@ -41,13 +43,6 @@ def _conditions(points: pd.DataFrame) -> str:
         f"run{'s' if points.file.nunique() > 1 else ''}: {bandwidth} GB/s, {rate} TFLOP/s."
         f"{'' if alike else ' Rows of different devices or threads are not to be compared.'}"
     )
-
-
-def _beyond(points: pd.DataFrame) -> str:
-    """Says what a share above the whole means, where there is one."""
-    if not (points.share > 1).any():
-        return ""
-    return " Above 100 % of a roof: one that is measured while the machine is busy can be too low."
 
 
 def _setting(points: pd.DataFrame, name: str) -> str:
@@ -81,7 +76,7 @@ def _row(point: pd.Series) -> dict[str, str]:
         "spread": f"{1e3 * point.spread:.2g}" if timed else HOLE,
         "GB/s": f"{point.gb_per_second:.4g}" if timed else HOLE,
         "TFLOP/s": f"{point.tflops_per_second:.3g}" if timed and point.flops > 0 else HOLE,
-        "of roof": f"{100 * point.share:.3g} %" if timed else HOLE,
+        "of roof": f"{100 * point.share:.3g} %{MARK if point.share > 1 else ''}" if timed else HOLE,
         "roof": point.roof,
         "error": HOLE if pd.isna(point.relative_error) else f"{point.relative_error:.1e}" + " wrong" * point.wrong,
         "over best": HOLE if pd.isna(point.over_best) else f"{point.over_best:.2f} ({point.best})",

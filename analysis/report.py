@@ -24,6 +24,7 @@ from analysis.section import Section, brief, captioned, slug
 from analysis.speed_sections import speed_sections
 from analysis.statistics import FEWEST
 from analysis.table import Table
+from analysis.writing_by_length import writing_by_length
 from analysis.writing_table import writing_table
 from tasks.task import CONTEXT
 
@@ -41,7 +42,10 @@ def write_report(results: Results, title: str, chosen: Measure | None, folder: P
     if (results.cells.runner == "evaluate").any():
         comparison = compare(results)
         writing = writing_table(comparison, chosen)
-        sections += [_table_section("Ways of writing", writing)] if writing is not None else []
+        if writing is not None:
+            sections.append(_table_section("Ways of writing", writing))
+            by_length = writing_by_length(comparison, chosen)
+            sections[-1].tables += [by_length] if by_length is not None else []
         sections += accuracy_sections(results, comparison, chosen, folder / "figures")
         sections += [_order_section(comparison, chosen), _table_section("All cells", cells_table(comparison, chosen))]
     sections += [

@@ -36,7 +36,7 @@ def samples_table(results: Results, chosen: Measure | None = None) -> Table:
             example = (examples if lost.empty else lost).iloc[0]
             rows.append(
                 {
-                    "task": own.task.iloc[0],
+                    **{label: str(own[label].iloc[0]) for label in SETTING},
                     "method": method,
                     "budget": smallest or HOLE,
                     "example": visible(example.id, LENGTH),
@@ -51,7 +51,8 @@ def samples_table(results: Results, chosen: Measure | None = None) -> Table:
         "else the first."
     )
     frame = pd.DataFrame(rows)
-    return Table("samples", caption, frame, frame)
+    alike = [label for label in SETTING if label != "task" and len(frame) and frame[label].nunique() == 1]
+    return Table("samples", caption, frame.drop(columns=alike), frame)
 
 
 def _rows(results: Results, cells: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from pathlib import Path
 from analysis.figures.speed import speedup_by_context
 from analysis.frame import Results
 from analysis.section import Section, captioned
-from analysis.speed_table import speed_points, speed_tables
+from analysis.speed_table import extremes, speed_points, speed_tables
 
 
 def speed_sections(results: Results, folder: Path) -> list[Section]:
@@ -19,8 +19,9 @@ def speed_sections(results: Results, folder: Path) -> list[Section]:
     figures = speedup_by_context(points, folder, "speed-by-context")
     caption = (
         "Speed-up of a block over dense against the length of the prefix: median of ratios paired by round, with its "
-        "95 % interval. Broken lines: what bytes and operations allow at the bandwidth and matrix rate measured beside "
-        "each cell. Hollow: the speed-up over a dense engine with the fastest attention found."
+        f"95 % interval{extremes(points)}. Broken lines: what bytes and operations allow at the bandwidth and matrix "
+        "rate measured beside each cell. Hollow: the speed-up over a dense engine with the fastest attention found. "
+        "Markers at one length stand slightly apart."
     )
     return [
         Section("Speed", figures=captioned(figures, caption), tables=[blocks]),

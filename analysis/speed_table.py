@@ -11,6 +11,7 @@ from analysis.conditions import Conditions
 from analysis.frame import Results
 from analysis.ordering import budget_order, method_order
 from analysis.table import HOLE, Table
+from mage.timing.spread import median_interval
 
 KEY = ["model", "decoding", "context", "batch"]
 TOLD = (  # by the conditions of rounds
@@ -43,10 +44,10 @@ def speed_tables(points: pd.DataFrame) -> list[Table]:
     blocks = (
         "Time of a block, everything counted (exact step, selection, sparse steps, commit), dense and method in "
         "alternation: medians over rounds. Speed-up: dense over method, paired by round, with the 95 % interval of "
-        "its median; it need not be the ratio of the medians beside it. Milliseconds of different rows are of "
-        "different times and are not to be compared. Bound: what bytes and operations allow at the bandwidth and "
-        "matrix rate measured beside it. Over "
-        "best: the speed-up over a dense engine with the fastest attention found, which best dense names"
+        f"its median{extremes(points)}; it need not be the ratio of the medians beside it. Milliseconds of different "
+        "rows are of different times and are not to be compared. Bound: what bytes and operations allow at the "
+        "bandwidth and matrix rate measured beside it. Over best: the speed-up over a dense engine with the fastest "
+        "attention found, which best dense names"
         f"{_absent(points)}. Of roof: the least seconds of a block over those it took, of dense and of the method each "
         "by itself. Method dense is timed against itself. Forwards of a block, commit included, as dense / method "
         "where they differ: then the speed-up is of other decisions too, and the single steps tell what is faster"
@@ -63,6 +64,13 @@ def speed_tables(points: pd.DataFrame) -> list[Table]:
         f"{around}"
     )
     return [_table("speed", blocks, points, _block_row), _table("speed-steps", steps, points, _step_row)]
+
+
+def extremes(points: pd.DataFrame) -> str:
+    """Says of how many rounds that interval is all that was found, from the smallest ratio to the largest."""
+    found = points.get("rounds", pd.Series(dtype=float)).dropna().astype(int)
+    counts = sorted({n for n in found if median_interval(range(n)) == (0, n - 1)})
+    return f" (of {' or '.join(map(str, counts))} rounds: from the smallest to the largest ratio)" if counts else ""
 
 
 def _absent(points: pd.DataFrame) -> str:

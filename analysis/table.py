@@ -19,12 +19,13 @@ WIDE = 10
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, the cells as text, and the same numbers unrounded for CSV."""
+    """A caption, the cells as text, the same numbers unrounded for CSV, and what stands under it, if anything."""
 
     name: str
     caption: str
     cells: pd.DataFrame
     numbers: pd.DataFrame
+    note: str = ""
 
     @property
     def wide(self) -> bool:
@@ -44,11 +45,14 @@ class Table:
         lines += [rf"\begin{{tabular}}{{{''.join(align)}}}"]
         lines += [r"\toprule", _latex_row([str(c) for c in self.cells.columns]), r"\midrule"]
         lines += [_latex_row([str(v) for v in row]) for row in self.cells.itertuples(index=False)]
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}" + end, r"\end{table}", ""])
+        note = [rf"\par\smallskip {latex(self.note)}"] if self.note else []
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}" + end, *note, r"\end{table}", ""])
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{self.name}.md").write_text(f"{markdown(self.caption)}\n\n{self.markdown()}\n", encoding="utf-8")
+        note = f"\n{markdown(self.note)}\n" if self.note else ""
+        text = f"{markdown(self.caption)}\n\n{self.markdown()}\n{note}"
+        (folder / f"{self.name}.md").write_text(text, encoding="utf-8")
         (folder / f"{self.name}.tex").write_text(self.latex(), encoding="utf-8")
         self.numbers.to_csv(folder / f"{self.name}.csv", index=False, lineterminator="\n")
 

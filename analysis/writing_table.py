@@ -28,13 +28,11 @@ def writing_table(comparison: Comparison, chosen: Measure | None = None) -> Tabl
     own = written_in_ways(comparison)
     if own.empty:
         return None
-    found = [_row(comparison, point, own, chosen) for _, point in _ordered(own).iterrows()]
+    found = [_row(comparison, point, own, chosen) for _, point in in_order(own).iterrows()]
     texts, numbers = (pd.DataFrame([pair[side] for pair in found]) for side in (0, 1))
     if texts[PERPLEXITY].eq(HOLE).all():
         texts = texts.drop(columns=PERPLEXITY)
-    one_model = own.model.map(base_method).nunique() == 1
-    if one_model and not texts[["task", "written"]].duplicated().any():  # its variants are the ways
-        texts = texts.drop(columns="model")
+    texts = without_model(texts, own)
     caption = (
         "Ways of writing with dense attention: exact match of the tasks that are right or wrong as a whole, else the "
         "score, in % with its 95 % interval; paired difference to autoregressive writing in points; the score, which "
@@ -52,16 +50,22 @@ def written_in_ways(comparison: Comparison) -> pd.DataFrame:
     return dense[dense.groupby(["task", "question", dense.model.map(base_method)]).method.transform("size") > 1]
 
 
+def without_model(texts: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
+    """`texts` without the name of the one model whose variants are the ways."""
+    one_model = points.model.map(base_method).nunique() == 1
+    return texts.drop(columns="model") if one_model and not texts[["task", "written"]].duplicated().any() else texts
+
+
 def _perplexity(texts: pd.DataFrame) -> str:
     if PERPLEXITY not in texts:
         return ""
     return " Perplexity: of all answers under the model's body read autoregressively, stop tokens included."
 
 
-def _ordered(points: pd.DataFrame) -> pd.DataFrame:
+def in_order(points: pd.DataFrame) -> pd.DataFrame:
     """By task, 512 before 1024; then autoregressive writing, then the others by name."""
     keys = {
-        number: (_natural(f"{point.task} {point.question}"), _way(point) != AUTOREGRESSIVE, point.decoding, point.model)
+        number: (_natural(f"{point.task} {point.question}"), way(point) != AUTOREGRESSIVE, point.decoding, point.model)
         for number, point in points.iterrows()
     }
     return points.loc[sorted(keys, key=lambda number: keys[number])]
@@ -71,7 +75,8 @@ def _natural(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
-def _way(point: pd.Series) -> str:
+def way(point: pd.Series) -> str:
+    """How the answers of a point were written."""
     return AUTOREGRESSIVE if point.block_size == 1 else str(point.decoding)
 
 
@@ -93,7 +98,7 @@ def _row(
         told = f"{signed(difference.mean)} {interval_text(difference.low, difference.high)}".rstrip()
     texts = {
         "task": point.task,
-        "written": _way(point),
+        "written": way(point),
         "model": point.model,
         "n": show("n", ".0f"),
         "accuracy": f"{100 * point[measure]:.1f}{interval}",
@@ -106,7 +111,7 @@ def _row(
         PERPLEXITY: show("answer_perplexity", ".2f"),
     }
     ends = (difference.mean, difference.low, difference.high) if difference else (math.nan,) * 3
-    numbers = {"task": point.task, "written": _way(point), "model": point.model, "n": point.n, "measure": measure}
+    numbers = {"task": point.task, "written": way(point), "model": point.model, "n": point.n, "measure": measure}
     numbers |= {"accuracy": point[measure], "accuracy_low": low, "accuracy_high": high}
     numbers |= dict(zip(("difference", "difference_low", "difference_high"), ends, strict=True))
     fields = ("score", "forwards_per_block", "tokens_per_forward", "tokens_per_answer", "ended", "answer_perplexity")
@@ -119,12 +124,13 @@ def _difference(comparison: Comparison, point: pd.Series, points: pd.DataFrame, 
     same = same[same.model.map(base_method) == base_method(point.model)]
     if len(same) != 1 or point.block_size == 1:
         return None
-    ours, theirs = (_key(p) for p in (point, same.iloc[0]))
+    ours, theirs = (key_of(p) for p in (point, same.iloc[0]))
     if comparison.values[ours]["exact"].keys() != comparison.values[theirs]["exact"].keys():
         return None
     first, second = common_values(ours, theirs, comparison.values)
     return paired_difference(first[measure], second[measure], contexts_of(comparison.labels[ours[: len(SETTING)]]))
 
 
-def _key(point: pd.Series) -> Key:
+def key_of(point: pd.Series) -> Key:
+    """The key of a point in a `Comparison`."""
     return tuple(str(point[field]) for field in POINT)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 TARGET = 80.0
 """Percent of the nearer roof that a kernel of this project is to reach."""
+LAST = 120.0
+"""Percent at which an axis ends at the latest: what lies beyond is drawn at its end, with its value beside it."""
+APART = 5.0
+"""Percent between the marks of one row that lie beyond."""
 ROW = 0.15
 """Height of a row in inches."""
 STEMS: dict[str, Any] = {"bandwidth": "solid", "matrix": (0, (1, 1.2))}
@@ -31,7 +35,7 @@ OTHERS = {  # the look of each rival; ours is a full circle
 @styled
 def roof_shares(points: pd.DataFrame, folder: Path, name: str) -> list[Path]:
     """One panel a setting, one row a kernel and shape: a stem to the share of ours, markers for the others. Rows are
-    grouped by kernel, the first one on top. Nothing where nothing was timed."""
+    grouped by kernel, the first one on top. Shares beyond LAST are told in numbers. Nothing where nothing was timed."""
     from matplotlib.ticker import MaxNLocator
 
     if points.share.isna().all():
@@ -40,7 +44,7 @@ def roof_shares(points: pd.DataFrame, folder: Path, name: str) -> list[Path]:
     rows = {setting: _rows(here) for setting, here in groups.items()}
     figure, axes = panels(len(groups), height=ROW * max(map(len, rows.values())) + 0.55)
     ours = f"{' or '.join(sorted(set(points[points.ours].implementation)))} (this project)"
-    right = 1.04 * max(100.0, 100 * points.share.max())
+    right = min(LAST, 1.04 * max(100.0, 100 * points.share.max()))
     for index, (axis, (setting, here)) in enumerate(zip(axes, groups.items(), strict=True)):
         _draw(axis, here, rows[setting], ours)
         if index % COLUMNS and rows[setting] == list(rows.values())[index - 1]:
@@ -77,11 +81,17 @@ def _draw(axis: Axes, points: pd.DataFrame, rows: list[tuple[str, int, int]], ou
         own = [places[row] for row in rows if row[0] == kernel]
         if number % 2 == 0:
             axis.axhspan(own[0] - 0.5, own[-1] + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
+    beyond: dict[int, list[str]] = {}
     for _, point in points.iterrows():
         y, x = places[point.kernel, point.context, point.batch], 100 * point.share
+        if x > LAST:
+            values = beyond.setdefault(y, [])
+            values.append(f"{x:.0f} %")
+            x = LAST - APART * (len(values) - 1)
         if point.ours and (point.failure or point.wrong):
-            left = 1 if point.failure else x + 3
-            axis.text(left, y, "failed" if point.failure else "wrong", color="#B2182B", va="center", fontsize=6)
+            left, side = (1, "left") if point.failure else (x + 3, "left") if x <= 100 else (x - 3, "right")
+            word, ground = "failed" if point.failure else "wrong", {"color": "white", "pad": 0.6}
+            axis.text(left, y, word, color="#B2182B", ha=side, va="center", fontsize=6, bbox=ground, zorder=5)
         if pd.isna(x):
             continue
         if point.ours:
@@ -100,6 +110,8 @@ def _draw(axis: Axes, points: pd.DataFrame, rows: list[tuple[str, int, int]], ou
                 zorder=3,
                 clip_on=False,
             )
+    for y, values in beyond.items():
+        axis.text(LAST + 3, y, ", ".join(values), va="center", fontsize=6)
     axis.axvline(TARGET, color="#333333", linewidth=0.9, linestyle=(0, (4, 2)), label=f"{TARGET:g} %: target", zorder=1)
     axis.set_yticks(range(len(rows)), labels=[_label(row, headed, points) for row in rows])
     for text, (_, context, _) in zip(axis.get_yticklabels(), rows, strict=True):

@@ -1,5 +1,7 @@
 """One look for all figures: size, fonts, and one colour, marker and dash for each method, the same in every figure.
 
+Variants of a method keep its colour and its marker.
+
 The first colours are the palette of Okabe and Ito, told apart with every common kind of colour blindness; the methods
 that came later have darker ones, and each has a marker of its own.
 Figures are made without pyplot: nothing global is left behind and no display is needed.
@@ -9,13 +11,13 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from analysis.ordering import METHODS, method_order
+from analysis.ordering import METHODS, base_method, method_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +30,10 @@ OFFSET = 0.07
 """Distance in octaves between two methods at one budget."""
 SPREAD = 0.6
 """Most octaves that the methods at one budget take up together."""
+NARROWEST = 3.0
+"""Octaves that an axis spans at least: on fewer, what stands beside a lone tick would seem far from it."""
+MARGIN = 0.45
+"""Octaves beyond the first and the last tick, at least."""
 COLUMN = 3.4
 """Width of a paper's column in inches."""
 PAGE = 7.0
@@ -62,15 +68,26 @@ RC: Any = {
 
 @dataclass(frozen=True)
 class Look:
-    """How a method is drawn."""
+    """How a method is drawn. `variant` counts those of one method in a figure; number 0 looks as the method does."""
 
     color: str
     marker: str
     dash: Any
     width: float = 1.3
+    variant: int = 0
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """The markers of its line, as matplotlib names their settings: a variant fills another part of them."""
+        size = 9 if self.marker == "*" else 4.5
+        fill = FILLS[self.variant % len(FILLS)]
+        return {"marker": self.marker, "markersize": size, "fillstyle": fill, "markerfacecoloralt": "white"}
 
 
 SOLID: Any = "solid"
+FILLS: Any = ("full", "left", "top", "right", "bottom")
+VARIANTS: Any = ((0, (1, 1.2)), (0, (7, 1.5, 1, 1.5)), (0, (7, 1.5, 1, 1.5, 1, 1.5)))
+"""Dashes of variants; as many as go with each of FILLS in turn."""
 LOOKS = {
     "dense": Look("#000000", "", (0, (5, 2))),
     "oracle": Look("#CC79A7", "*", SOLID, width=2.4),  # a broad line, seen under the one that reaches it
@@ -94,10 +111,20 @@ OTHERS = [  # five colours with five markers, each pair once
 
 
 def looks(methods: Iterable[str]) -> dict[str, Look]:
-    """The look of each method; those that have none of their own take the spare ones by name."""
+    """The look of each method; those that have none of their own take the spare ones by name.
+
+    Variants of a method differ in the fill of its marker and in its dash.
+    """
     ordered = method_order(methods)
-    spare = [m for m in ordered if m not in METHODS]
-    return {m: LOOKS[m] if m in LOOKS else OTHERS[spare.index(m) % len(OTHERS)] for m in ordered}
+    bases = list(dict.fromkeys(map(base_method, ordered)))
+    spare = [m for m in bases if m not in METHODS]
+    found: dict[str, Look] = {}
+    for base in bases:
+        own = LOOKS[base] if base in LOOKS else OTHERS[spare.index(base) % len(OTHERS)]
+        for number, method in enumerate(m for m in ordered if base_method(m) == base):
+            dash = VARIANTS[(number - 1) % len(VARIANTS)] if number else own.dash
+            found[method] = replace(own, dash=dash, variant=number)
+    return found
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
@@ -175,11 +202,17 @@ def legend_below(figure: Figure, axes: list[Axes]) -> None:
 def budget_axis(axis: Axes, budgets: Iterable[float], unit: str) -> None:
     """A log2 axis with the budgets as its ticks."""
     ticks = sorted(set(budgets))
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(ticks, labels=[f"{b:g}" if unit == "tokens" else f"{100 * b:g}" for b in ticks])
-    axis.minorticks_off()
+    octaves(axis, ticks, [f"{b:g}" if unit == "tokens" else f"{100 * b:g}" for b in ticks])
     axis.set_xlabel("KV budget (tokens)" if unit == "tokens" else "KV budget (% of the prefix)")
-    axis.set_xlim(ticks[0] / 2**0.45, ticks[-1] * 2**0.45)
+
+
+def octaves(axis: Axes, ticks: Sequence[float], labels: Sequence[str]) -> None:
+    """A log2 axis with these rising ticks, wide enough that `shift` is small beside it."""
+    margin = max(MARGIN, (NARROWEST - math.log2(ticks[-1] / ticks[0])) / 2)
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(ticks, labels=labels)
+    axis.minorticks_off()
+    axis.set_xlim(ticks[0] / 2**margin, ticks[-1] * 2**margin)
 
 
 def shift(rank: int, count: int) -> float:
@@ -193,13 +226,12 @@ def draw_line(axis: Axes, x: Iterable[float], y: Iterable[float], method: str, l
         list(x),
         list(y),
         color=look.color,
-        marker=look.marker,
-        markersize=9 if look.marker == "*" else 4.5,
         linestyle=look.dash,
         linewidth=look.width,
         label=method,
-        markeredgecolor="white",
+        markeredgecolor=look.color if look.variant else "white",  # a half-full marker needs its outline
         markeredgewidth=0.5,
         clip_on=False,
         zorder=3,
+        **look.marks,
     )

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
@@ -36,6 +37,31 @@ def test_a_look_does_not_depend_on_the_company() -> None:
     alone, together = looks(["mage"]), looks(["new", "quest", "mage", "dense"])
     assert alone["mage"] == together["mage"]
     assert together["new"] not in LOOKS.values()
+
+
+def test_variants_keep_the_colour_and_the_marker_of_their_method() -> None:
+    variants = [f"mage (rounds={number})" for number in range(15)]
+    found = looks([*variants, "quest", "new (a=1)", "new (a=2)"])
+    own = [found[variant] for variant in variants]
+    assert {(look.color, look.marker) for look in own} == {(LOOKS["mage"].color, LOOKS["mage"].marker)}
+    assert len({(look.dash, look.marks["fillstyle"]) for look in own}) == len(variants)
+    assert found["quest"] == LOOKS["quest"] and own[0] == looks(["mage"])["mage"]
+    first, second = found["new (a=1)"], found["new (a=2)"]
+    assert (first.color, first.marker) == (second.color, second.marker) and first.dash != second.dash
+
+
+def test_markers_at_a_lone_budget_stand_near_its_tick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for method in ("mage", "quest", "snapkv"):
+        write_answers(tmp_path, method, 64, lambda i: True)
+    drawn: list[Figure] = []
+    monkeypatch.setattr("analysis.figures.accuracy.save", lambda figure, folder, name: drawn.append(figure))
+    accuracy_by_budget(compare(load([tmp_path])).points, "exact", tmp_path, "a")
+    [axis] = drawn[0].axes
+    places = axis.transAxes.inverted().transform(
+        [axis.transData.transform((line.get_xdata()[0], 50)) for line in axis.lines]
+    )[:, 0]
+    assert len({round(float(place), 6) for place in places}) == 3
+    assert np.abs(places - 0.5).max() < 0.05
 
 
 def test_accuracy_figures_are_drawn(sweep: Path, tmp_path: Path) -> None:

@@ -73,14 +73,35 @@ def test_a_panel_a_record_and_names_of_kernels_alone_where_all_have_one_shape(
 
 
 def test_beyond_the_roof_is_still_seen_and_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("within", 1.024e-3), ("beyond", 0.5e-3)):
-        write_kernels(tmp_path / name, timings=[timing("dense", "triton", 2048, 1, seconds)])
+    for name, seconds in (("within", 1.024e-3), ("little", 0.9e-3), ("beyond", 0.5e-3)):
+        write_kernels(tmp_path / name, timings=[timing("dense", "triton", 2048, 1, seconds)], wrong=[])
+    [axis] = drawn(tmp_path / "little", monkeypatch).axes
+    assert 113.7 < axis.get_xlim()[1] <= 120 and not axis.texts, "a share of 113.8 % is on the axis"
+    monkeypatch.undo()
     figure = drawn(tmp_path / "beyond", monkeypatch)
-    assert figure.axes[0].get_xlim()[1] > 204.8
+    assert figure.axes[0].get_xlim() == (0, 120)
+    assert [(text.get_text(), text.get_position()[1]) for text in figure.axes[0].texts] == [("205 %", 0)]
+    assert max(float(x) for line in figure.axes[0].lines for x in np.asarray(line.get_xdata())) == 120
     told = [text.get_text() for text in figure.legends[0].get_texts()]
     assert told == ["triton (this project)", "80 %: target", "nearer roof: bandwidth"], "only what occurs"
-    captions = [kernel_table(kernel_points(read_kernels([tmp_path / name]))).caption for name in ("within", "beyond")]
-    assert ["Above 100 % of a roof" in caption for caption in captions] == [False, True]
+    tables = [kernel_table(kernel_points(read_kernels([tmp_path / name]))) for name in ("within", "beyond")]
+    assert ["† Above 100 % of a roof" in table.note for table in tables] == [False, True]
+    assert [list(table.cells["of roof"]) for table in tables] == [["100 %"], ["205 %†"]]
+
+
+def test_several_beyond_the_roof_in_one_row_stand_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timings = [
+        timing("dense", name, 2048, 1, s)
+        for name, s in (("triton", 0.5e-3), ("torch SDPA", 0.7e-3), ("FlashInfer", 2e-3))
+    ]
+    write_kernels(tmp_path, timings=timings, wrong=[])
+    [axis] = drawn(tmp_path, monkeypatch).axes
+    marks = {
+        line.get_marker(): float(line.get_xdata()[0]) for line in axis.lines if line.get_marker() in ("o", "s", "v")
+    }
+    assert marks.pop("v") == pytest.approx(51.2)
+    assert marks["s"] < marks["o"] == 120 and marks["s"] > 100
+    assert [text.get_text() for text in axis.texts] == ["205 %, 146 %"]
 
 
 def test_what_this_project_leaves_to_torch_is_its_own_choice(

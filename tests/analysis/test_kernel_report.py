@@ -63,6 +63,20 @@ def test_kernels_stand_beside_cells(tmp_path: Path) -> None:
     assert text.startswith("# Accuracy") and "Device: H100, cpu" in text
 
 
+def test_what_is_above_a_roof_is_marked_and_noted_under_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_kernels(tmp_path, timings=[timing("dense", "triton", 2048, 1, 0.5e-3)], wrong=[])
+    assert main([str(tmp_path)]) == 0
+    folder = tmp_path / "analysis"
+    told = [capsys.readouterr().out, (folder / "report.md").read_text(), (folder / "report.html").read_text()]
+    told += [(folder / "tables" / name).read_text() for name in ("kernels.md", "kernels.tex")]
+    for text in told:
+        mark = text.find("205 %†" if "205 %†" in text else r"205 \%\textdagger")
+        assert 0 < mark < text.find("something disturbed them")
+    assert "Shares beyond 120 % are cut" in told[1]
+
+
 def test_where_nothing_could_be_timed_there_is_a_table_and_no_figure(tmp_path: Path) -> None:
     write_kernels(tmp_path, timings=TIMINGS[4:5])
     assert main([str(tmp_path)]) == 0

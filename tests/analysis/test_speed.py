@@ -17,7 +17,7 @@ from matplotlib.image import imread
 from analysis.__main__ import main
 from analysis.figures.speed import speedup_by_context
 from analysis.frame import load
-from analysis.speed_table import speed_points, speed_tables
+from analysis.speed_table import extremes, speed_points, speed_tables
 from tests.analysis.contests import write_contest
 from tests.analysis.synthetic import write_cell
 
@@ -200,6 +200,54 @@ def test_one_context_has_its_bound_and_a_legend_takes_no_room_from_the_plot(
         return float(axis.get_window_extent().height)
 
     assert height("many", 14) > 0.9 * height("few", 2)
+
+
+@pytest.mark.parametrize("contexts", [(8192,), (8192, 131072)])
+def test_markers_of_a_prefix_stand_near_its_tick_and_hollow_ones_beside_full_ones(
+    contexts: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = ("mage", "quest", "snapkv")
+    for method in methods:
+        for context in contexts:
+            write_contest(tmp_path / "near", method, context, 2.0)
+    [axis] = drawn_by(speed_points(load([tmp_path / "near"])), tmp_path, monkeypatch).axes
+    low, high = np.log2(axis.get_xlim())
+    at: dict[bool, set[float]] = {True: set(), False: set()}
+    for line in axis.lines:
+        if line.get_marker() in ("o", "s", "^") and len(line.get_xdata()):
+            place = float(np.log2(np.asarray(line.get_xdata(), dtype=float)[0]) - 13) / (high - low)
+            at[line.get_markerfacecolor() == "white"].add(round(place, 6))
+    assert len(at[True]) == len(at[False]) == 3 and not at[True] & at[False]
+    assert max(map(abs, at[True] | at[False])) < 0.1
+    assert max(at[True]) + min(at[False]) == pytest.approx(0, abs=1e-5), "the group stands around its tick"
+
+
+def test_a_variant_keeps_the_colour_of_its_method_in_a_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for count in (6, 7):
+        write_contest(tmp_path / "ways", "mage", 8192, 2.0, options={"rounds": count})
+    [axis] = drawn_by(speed_points(load([tmp_path / "ways"])), tmp_path, monkeypatch).axes
+    lines = [line for line in axis.lines if line.get_marker() == "o" and line.get_markerfacecolor() != "white"]
+    looks = {(line.get_color(), line.get_fillstyle(), line.get_linestyle()) for line in lines if len(line.get_xdata())}
+    assert {(color, fill) for color, fill, _ in looks} == {("#D55E00", "full"), ("#D55E00", "left")}
+    assert len({dash for _, _, dash in looks}) == 2
+
+
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [([2, 5], ""), ([5, 6], " (of 6 rounds"), ([8, 6, 6], " (of 6 or 8 rounds"), ([9, 12], "")],
+)
+def test_an_interval_that_is_all_ratios_is_told(counts: list[int], told: str) -> None:
+    """Of six to eight rounds 95 % need every one: without both ends 2 * (1 + n) / 2 ** n lies outside."""
+    points = pd.DataFrame({"rounds": [*map(float, counts), np.nan]})
+    assert extremes(points) == (f"{told}: from the smallest to the largest ratio)" if told else "")
+
+
+def test_the_interval_of_six_rounds_is_told_in_table_and_figure(tmp_path: Path) -> None:
+    write_contest(tmp_path / "six", "mage", 8192, 2.0)
+    assert main([str(tmp_path / "six")]) == 0
+    text = (tmp_path / "six" / "analysis" / "report.md").read_text()
+    told = [line for line in text.splitlines() if "(of 6 rounds: from the smallest to the largest ratio)" in line]
+    assert [line.partition(" ")[0] for line in told if not line.startswith("!")] == ["*Speed-up", "Time"]
 
 
 def test_the_report_of_speed_alone(contests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
