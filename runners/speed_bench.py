@@ -119,10 +119,11 @@ class SpeedBench:
 
     def failed(self, problem: Exception) -> Outcome:
         """Return the outcome of what raised `problem`, and let go of what it held."""
-        ending, held = failure(problem), problem
+        ending = failure(problem)
+        held: BaseException | None = problem
         while held is not None:
             held.__traceback__ = None  # it holds what filled the memory
-            held = held.__context__  # type: ignore[assignment]
+            held = held.__context__
         self.free()
         return Outcome(ending.status, ending.error, {}, ())
 
