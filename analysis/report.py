@@ -13,14 +13,13 @@ from analysis.cells_table import cells_table
 from analysis.comparison import Comparison, compare, order_checks
 from analysis.conditions import Conditions
 from analysis.escaping import markdown, visible
-from analysis.figures.recall import recall_by_step, recall_rows
 from analysis.frame import Results
 from analysis.kernel_sections import kernel_sections
 from analysis.marks import warnings
 from analysis.measure import Measure
-from analysis.ordering import method_order
+from analysis.recall_sections import recall_sections
 from analysis.samples import samples_table
-from analysis.section import Section, brief, captioned, slug
+from analysis.section import Section, brief
 from analysis.speed_sections import speed_sections
 from analysis.statistics import FEWEST
 from analysis.table import Table
@@ -51,7 +50,7 @@ def write_report(results: Results, title: str, chosen: Measure | None, folder: P
     sections += [
         *speed_sections(results, folder / "figures"),
         *kernel_sections(results, folder / "figures"),
-        *_recall_sections(results, folder / "figures"),
+        *recall_sections(results, folder / "figures"),
         _failures(results),
     ]
     if len(results.examples):
@@ -128,23 +127,6 @@ def _order_section(comparison: Comparison, chosen: Measure | None) -> Section:
             f"Not contradicted in any of {len(checks)} places: no paired interval lies wholly above zero."
         )
     return section
-
-
-def _recall_sections(results: Results, folder: Path) -> list[Section]:
-    """One section a method, which says when the method selects."""
-    rows = recall_rows(results)
-    sections: dict[str, Section] = {}
-    for key, own in rows.groupby(["model", "task", "decoding", "question", "method"]) if len(rows) else ():
-        *setting, method = map(str, key)
-        selection = "step-1 selection" if own.selects_once.all() else "selection"
-        section = sections.setdefault(method, Section(f"Recall of the {selection} by {method}"))
-        figures = recall_by_step(own, folder, f"recall-{slug(*setting, method)}")
-        section.figures += captioned(
-            figures,
-            f"{', '.join([*setting, method])}: share of each step's exact top-k that the {selection} holds. "
-            "Black: mean of the layers shown, every example weighing the same, with its 95 % interval.",
-        )
-    return [sections[method] for method in method_order(sections)]
 
 
 def _failures(results: Results) -> Section:

@@ -101,6 +101,35 @@ def _percentiles(mean: float, means: Floats, confidence: float) -> Interval:
     return Interval(mean, float(round(low, 12)), float(round(high, 12)))
 
 
+def difference_of_groups(
+    values: Floats,
+    first: NDArray[np.bool_],
+    contexts: Sequence[str] | None = None,
+    *,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Interval:
+    """The mean of the `values` [n] in the `first` [n] group less that of the others, with its bootstrap interval.
+
+    Examples are resampled, or contexts, and the groups have as many of them as were drawn. NaN where a group is empty;
+    without an interval where one has fewer than FEWEST.
+    """
+    if first.all() or not first.any():
+        return Interval(math.nan, math.nan, math.nan)
+    mean = float(values[first].mean() - values[~first].mean())
+    if min(first.sum(), (~first).sum()) < FEWEST:
+        return Interval(mean, math.nan, math.nan)
+    sides = []
+    for group in (first, ~first):
+        (sums, _), (sizes, _) = (_by_context(part, contexts) for part in (values * group, group.astype(np.float64)))
+        drawn = resample_counts(sums.size, resamples, seed).astype(np.float64)
+        sides.append((drawn @ sums, drawn @ sizes))
+    filled = np.logical_and(*(sizes > 0 for _, sizes in sides))
+    ours, others = (sums[filled] / sizes[filled] for sums, sizes in sides)
+    return _percentiles(mean, ours - others, confidence)
+
+
 @dataclass(frozen=True)
 class Stratum:
     """The mean of the examples of one task, the means of its resamples [resamples], and what was resampled: `size`

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from runners.record import RecallResult
 from runners.runner import CellRunner
+from tasks.evidence import evidence_positions
 from tasks.task import CONTEXT
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Recall(CellRunner):
         "recall": "recall",
         "mass_captured": "mass captured",
         "oracle_mass": "oracle mass",
+        "evidence_held": "evidence held",
         "examples": "examples",
     }
 
@@ -42,7 +44,7 @@ class Recall(CellRunner):
         from runners.material import stop_ids
 
         (question,) = questions
-        observer = RecallObserver()
+        observer = RecallObserver(evidence_positions(question.example, question.prompt, bench.model(cell).tokenizer))
         engine = Engine(
             bench.model(cell),
             cell.method,
@@ -78,4 +80,8 @@ class Recall(CellRunner):
         found = [row for result in results for row in result.rows]
         names = ("recall", "mass_captured", "oracle_mass")
         means = {name: sum(getattr(row, name) for row in found) / len(found) for name in names} if found else {}
+        weights = [(row.evidence_held, row.evidence_mass) for row in found if row.evidence_mass]
+        if weights:
+            held, mass = (sum(part) for part in zip(*weights))
+            means["evidence_held"] = held / mass
         return {"examples": float(len(results)), **means}

@@ -12,6 +12,7 @@ from random import Random
 from typing import ClassVar, NamedTuple
 
 from tasks.errors import TaskError
+from tasks.evidence import Evidence
 from tasks.fields import as_tuple, require_int, require_share
 from tasks.task import CONTEXT, Example, Label, Tokenizer
 from tasks.text_task import TextTask
@@ -20,10 +21,11 @@ MAX_NEW_TOKENS = 4096
 
 
 class Asked(NamedTuple):
-    """A question and its accepted answers."""
+    """A question, its accepted answers, and what of the context they repeat."""
 
     question: str
     references: tuple[str, ...]
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Drawn:
     references: tuple[str, ...]
     labels: dict[str, Label]
     more: tuple[Asked, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
 
 Draw = Callable[[Random, int, float | None], Drawn]
@@ -127,6 +130,7 @@ class DrawnTask(TextTask):
             max_new_tokens=self.max_new_tokens,
             labels={**drawn.labels, **at},
             chat=self.chat,
+            evidence=drawn.evidence,
         )
 
     def counted(self, count: int | None, all_of_them: int) -> int:
@@ -141,5 +145,5 @@ class DrawnTask(TextTask):
 def _each_question(drawn: Drawn, context: str, depth: float | None) -> list[tuple[Drawn, float | None]]:
     """What each question about a context says, labelled with the context, and the depth of what it asks for."""
     first = replace(drawn, labels={**drawn.labels, CONTEXT: context}, more=())
-    others = [replace(first, question=asked.question, references=asked.references) for asked in drawn.more]
+    others = [replace(first, **asked._asdict()) for asked in drawn.more]
     return [(first, depth), *((other, None) for other in others)]

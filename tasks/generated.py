@@ -13,6 +13,7 @@ from random import Random
 from typing import ClassVar
 
 from tasks.errors import TaskError, refused, unknown_name
+from tasks.evidence import Evidence
 from tasks.fields import as_tuple, is_int, require_share
 from tasks.haystack import Haystack, Insert
 from tasks.languages.language import Language
@@ -35,6 +36,7 @@ class Draft:
     question: str
     references: tuple[str, ...]
     labels: dict[str, Label]
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -157,6 +159,7 @@ class GeneratedTask(Task):
                     labels={**place, **draft.labels},
                     context_tokens=length,
                     padding=haystack.padding(block_size, rng),
+                    evidence=draft.evidence,
                 )
             )
         return made

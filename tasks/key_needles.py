@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from tasks.drawn import Asked, Draw, Drawn
 from tasks.errors import refused, unknown_name
+from tasks.evidence import Evidence
 from tasks.fields import require_int
 from tasks.haystack import Insert
 from tasks.needle import HaystackTask
@@ -83,12 +84,17 @@ class KeyNeedles(HaystackTask):
                 rng.choice(words.templates).format(thing=f"secret {self.values}", key=key, value=value)
                 for key, value in pairs
             ]
+            sentences = dict(zip(keys, told, strict=True))
             inserts = [Insert(told[0], depth), *(Insert(text) for text in told[1:])]
             text = prose.build(inserts, length - self.buffer, rng)
             # Asked in another order than drawn, so that the placed needle has no fixed place in the answer.
             chosen = [rng.sample(pairs[i * self.asked :][: self.asked], self.asked) for i in range(self.questions)]
             first, *more = [
-                Asked(self._question([key for key, _ in asked]), (", ".join(value for _, value in asked),))
+                Asked(
+                    self._question([key for key, _ in asked]),
+                    (", ".join(value for _, value in asked),),
+                    tuple(Evidence(sentences[key], value) for key, value in asked),
+                )
                 for asked in chosen
             ]
             return Drawn(
@@ -97,6 +103,7 @@ class KeyNeedles(HaystackTask):
                 first.references,
                 {"length": length, "needles": self.needles, "asked": self.asked},
                 tuple(more),
+                first.evidence,
             )
 
         return draw

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
+from tasks.evidence import Evidence
 from tasks.fields import require_int
 from tasks.generated import DeepTask, Draft
 from tasks.haystack import Insert
@@ -40,6 +41,7 @@ class MultiValue(DeepTask):
             language.code_question(keys[0]),
             language.code_answers(codes[0]),
             {"keys": self.keys, "values": self.values},
+            (Evidence(inserts[0].text, language.code_answers(codes[0])[0]),),
         )
 
     def score(self, example: Example, prediction: str) -> Score:

@@ -12,6 +12,7 @@ from typing import ClassVar
 from tasks.corpus import corpus
 from tasks.drawn import Draw, Drawn, DrawnTask
 from tasks.errors import refused
+from tasks.evidence import Evidence
 from tasks.fields import require_int, require_sizes
 from tasks.haystack import Insert
 from tasks.prose import Prose
@@ -110,6 +111,7 @@ class Needle(HaystackTask):
                 f"\n\n{self.retrieval_question} Don't give information outside the document or repeat your findings",
                 (self.needle.strip(),),
                 {"length": length},
+                evidence=(Evidence(self.needle.strip(), self.needle.strip()),),
             )
 
         return draw

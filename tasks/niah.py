@@ -8,6 +8,7 @@ from random import Random
 from typing import ClassVar
 
 from tasks.errors import refused
+from tasks.evidence import Evidence
 from tasks.fields import require_int
 from tasks.generated import DeepTask, Draft
 from tasks.haystack import Insert
@@ -50,6 +51,7 @@ class NeedleInHaystack(DeepTask):
             language.needle_question([key for key, _ in asked]),
             language.needle_answers(asked),
             {"needles": self.needles, "asked": self.asked},
+            tuple(Evidence(language.needle(key, value), value) for key, value in asked),
         )
 
     def score(self, example: Example, prediction: str) -> Score:

@@ -8,6 +8,7 @@ from random import Random
 from typing import ClassVar
 
 from tasks.errors import refused
+from tasks.evidence import Evidence
 from tasks.fields import require_int
 from tasks.generated import Draft, GeneratedTask
 from tasks.haystack import Insert
@@ -48,6 +49,7 @@ class PointerChase(GeneratedTask):
             language.link_question(start, self.hops),
             language.link_answers(path),
             {"hops": self.hops, "chains": self.chains},
+            tuple(Evidence(language.link(a, b), b) for a, b in pairwise(chains[0])),
         )
 
     def score(self, example: Example, prediction: str) -> Score:

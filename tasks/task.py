@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
+from tasks.evidence import Evidence
+
 Label = int | float | str
 
 CONTEXT = "context"
@@ -41,6 +43,8 @@ class Example:
 
     Of prompts that are one text (tasks.text_prompt): context and question follow each other without a separator.
     `chat`: the text is the user's turn of the chat template. `answer_prefix` opens the answer, behind the template.
+
+    `evidence`: what of the context the answer repeats, where the task knows it; prompts and scores do not depend on it.
     """
 
     id: str
@@ -54,6 +58,7 @@ class Example:
     stop_texts: tuple[str, ...] = ()
     chat: bool = False
     answer_prefix: str = ""
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -67,14 +67,26 @@ def recall_by_step(rows: pd.DataFrame, folder: Path, name: str) -> list[Path]:
 
 
 def step_means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean recall by step over all recorded layers, every example weighing the same: columns mean, low, high."""
-    answers = rows.groupby(["step", "cell", "id"]).recall.mean()
+    """Mean recall by step over all recorded layers: see `means_by_step`."""
+    return means_by_step(rows.groupby(["step", "cell", "id"]).recall.mean(), rows)
+
+
+def means_by_step(answers: pd.Series, rows: pd.DataFrame) -> pd.DataFrame:
+    """Means by step of what each answer has, every example weighing the same: columns mean, low, high.
+
+    `answers` is indexed by step, cell and id; `rows` name the contexts of the examples.
+    """
     examples = answers.groupby(["step", "id"]).mean()  # seeds of fixed data bring no new examples
-    named = rows[["id", "context"]].dropna().drop_duplicates()
-    contexts = dict(zip(named.id, named.context, strict=True))
+    contexts = contexts_told(rows)
     found = {
         step: bootstrap_interval(group.to_numpy(), in_order(group.index.get_level_values("id"), contexts))
         for step, group in examples.groupby("step")
     }
     columns = {"mean": [i.mean for i in found.values()], "low": [i.low for i in found.values()]}
     return pd.DataFrame({**columns, "high": [i.high for i in found.values()]}, index=list(found))
+
+
+def contexts_told(rows: pd.DataFrame) -> dict[str, str]:
+    """The context of each example that shares one, by id."""
+    named = rows[["id", "context"]].dropna().drop_duplicates()
+    return dict(zip(named.id, named.context, strict=True))

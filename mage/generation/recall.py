@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from mage.generation.recall_row import RecallRow
@@ -13,11 +15,13 @@ class RecallObserver:
     """Collects recall while an engine runs: pass it as `observer`, batch size 1, and read `rows` afterwards.
 
     Only layers that attend to a selected set are recorded. With `shadow=True` the engine stays on the dense path, so
-    that all methods are measured on the same blocks.
+    that all methods are measured on the same blocks. `evidence`: prompt positions whose mass is told apart, as far as
+    they lie in the prefix.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, evidence: Sequence[int] = ()) -> None:
         self.rows: list[RecallRow] = []
+        self._evidence = list(evidence)
 
     def __call__(self, view: View, indices: Tensor | None) -> None:
         """Record one layer of one denoising step (the signature of `mage.attention.block.Observer`)."""
@@ -30,8 +34,7 @@ class RecallObserver:
         mass = view.mass()[0, :, : view.lengths[0]]  # [kv_heads, prefix]
         chosen = indices[0]
         oracle = top_k(mass[None], view.budgets, view.lengths)[0]
-        member = mass.new_zeros(mass.shape)
-        member.scatter_add_(1, chosen.clamp(min=0), (chosen >= 0).to(mass.dtype))
+        member = _members(mass, chosen)
         oracle_mass = mass.gather(1, oracle).sum(-1)
         self.rows.append(
             RecallRow(
@@ -41,5 +44,22 @@ class RecallObserver:
                 recall=float(member.gather(1, oracle).mean()),
                 mass_captured=float(((mass * member).sum(-1) / oracle_mass.clamp(min=1e-12)).mean()),
                 oracle_mass=float(oracle_mass.mean()),
+                **self._on_evidence(mass, member, oracle),
             )
         )
+
+    def _on_evidence(self, mass: Tensor, member: Tensor, oracle: Tensor) -> dict[str, float]:
+        """The fields of the row about the evidence, of `mass` and `member` `[kv_heads, prefix]`."""
+        places = [place for place in self._evidence if place < mass.shape[1]]
+        if not places:
+            return {}
+        own = mass[:, places]
+        held, best = (own * chosen[:, places] for chosen in (member, _members(mass, oracle)))
+        parts = {"evidence_mass": own, "evidence_held": held, "evidence_oracle": best}
+        return {name: float(part.sum(-1).mean()) for name, part in parts.items()}
+
+
+def _members(mass: Tensor, chosen: Tensor) -> Tensor:
+    """1 where an entry of `mass` `[kv_heads, prefix]` is in the set `chosen` `[kv_heads, k]`, -1 being none, else 0."""
+    member = mass.new_zeros(mass.shape)
+    return member.scatter_add_(1, chosen.clamp(min=0), (chosen >= 0).to(mass.dtype))

@@ -12,6 +12,9 @@ class RecallRow:
     `recall`: share of the oracle's top-k (by this step's exact attention mass) that the attended set holds.
     `oracle_mass`: prefix and block together have mass 1; how much of it the oracle's set holds. `mass_captured`: mass
     on the attended set over `oracle_mass`.
+
+    Where entries are named as evidence, such as those of an asked needle: `evidence_mass` on them, and what of that
+    lies in the attended set (`evidence_held`) and in the oracle's (`evidence_oracle`).
     """
 
     block: int
@@ -20,3 +23,6 @@ class RecallRow:
     recall: float
     mass_captured: float
     oracle_mass: float
+    evidence_mass: float | None = None
+    evidence_held: float | None = None
+    evidence_oracle: float | None = None

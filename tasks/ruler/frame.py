@@ -13,6 +13,7 @@ from random import Random
 from typing import ClassVar
 
 from tasks.errors import TaskError, refused
+from tasks.evidence import Evidence
 from tasks.fields import as_tuple, require_sizes
 from tasks.ruler.sizing import most_units
 from tasks.task import Example, Label, Score, Tokenizer
@@ -46,6 +47,7 @@ class Draft:
     least: int = 1
     most: int | None = None
     labels: dict[str, Label] = field(default_factory=dict)
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -176,6 +178,7 @@ class RulerTask(TextTask):
             labels={"length": length, **draft.labels},
             chat=self.chat,
             answer_prefix=draft.answer_prefix,
+            evidence=draft.evidence,
         )
 
     def _cost(self, draft: Draft, units: int, tokenizer: Tokenizer) -> int:

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from tasks.corpus import corpus
 from tasks.errors import unknown_name
+from tasks.evidence import Evidence
 from tasks.fields import require_int
 from tasks.ruler.frame import Draft, RulerTask, opening_and_question
 from tasks.ruler.haystacks import NOISE, essay
@@ -106,6 +107,7 @@ class RulerNeedles(RulerTask):
             answer_prefix=prefix.format(**words),
             references=answers,
             labels={"depth": round(depths[asked], 2)} if single else {},
+            evidence=tuple(Evidence(self._needle(key, value), value) for key in queries for value in told[key]),
         )
 
     def _essay(self, needles: list[str], percents: list[int]) -> Callable[[int], str]:

@@ -7,6 +7,7 @@ import pytest
 
 from analysis.statistics import (
     bootstrap_interval,
+    difference_of_groups,
     mcnemar_exact,
     mean_of_means,
     paired_difference,
@@ -122,3 +123,31 @@ def test_mcnemar_agrees_with_scipy_on_many_pairs() -> None:
     gained = sum(method[k] > dense[k] for k in dense)
     lost = sum(method[k] < dense[k] for k in dense)
     assert mcnemar_exact(method, dense) == pytest.approx(binomtest(gained, gained + lost).pvalue, rel=1e-9)
+
+
+def test_the_difference_of_two_groups_has_the_width_of_a_two_sample_interval() -> None:
+    random = np.random.default_rng(5)
+    first = np.arange(300) % 3 == 0
+    values = random.normal(0.0, 1.0, 300) + 0.5 * first
+    found = difference_of_groups(values, first)
+    assert found.mean == values[first].mean() - values[~first].mean()
+    error = math.sqrt(values[first].var() / 100 + values[~first].var() / 200)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.05)
+    turned = difference_of_groups(values, ~first)
+    assert (turned.mean, turned.low, turned.high) == pytest.approx((-found.mean, -found.high, -found.low))
+
+
+def test_the_difference_of_two_groups_is_over_contexts_where_there_are_some() -> None:
+    contexts = [f"c{i // 10}" for i in range(200)]
+    values = np.repeat(np.random.default_rng(6).normal(size=20), 10)
+    first = np.arange(200) % 20 < 10  # every other context
+    alone, together = (difference_of_groups(values, first, named) for named in (None, contexts))
+    assert together.mean == alone.mean
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
+@pytest.mark.parametrize(("count", "told"), [(0, False), (4, False), (5, True), (20, False)])
+def test_a_small_group_has_no_interval(count: int, told: bool) -> None:
+    found = difference_of_groups(np.arange(20.0), np.arange(20) < count)
+    assert math.isnan(found.low) is not told
+    assert math.isnan(found.mean) is (count in (0, 20))

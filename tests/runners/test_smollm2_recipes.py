@@ -56,6 +56,7 @@ NARROW: dict[str, list[str]] = {
     DEMO: [*NEEDLES, "budget=32", "method=dense,mage"],
     "snapkv_full": [*NEEDLES, "budget=0.5,1.0"],
     "recall": [*NEEDLES, "budget=32", "method.select_step=1,3", "method.refresh_every=0,4"],
+    "evidence": [*NEEDLES, "budget=32"],
 }
 
 
@@ -106,6 +107,17 @@ def test_the_demo_measures_recall_too() -> None:
         ("quest", "recall", 10),
     ]
     assert all("batch_size" not in config["runner"] for config in configs)
+
+
+def test_what_is_observed_of_the_evidence_is_also_answered() -> None:
+    """The report pairs the two by model, task, decoding, method and budget, and by example."""
+    answered, observed = composed("smollm2/budget"), composed("smollm2/evidence")
+    for field in ("model", "task", "decoding", "seed", "examples"):
+        (of_answers,), (of_recall,) = ([*{repr(c[field]) for c in configs}] for configs in (answered, observed))
+        assert of_answers == of_recall
+    methods = [{(c["budget"], repr(c["method"])) for c in configs} for configs in (answered, observed)]
+    once = {(budget, method) for budget, method in methods[1] if "'refresh_every': 0" in method}
+    assert len(once) == 4 and once < methods[0]
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES, DEMO])

@@ -1,0 +1,59 @@
+"""What a selection holds of the evidence, the tokens of the context that the answer repeats, step by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.figures.recall import means_by_step
+from analysis.figures.style import legend_below, panels, save, styled
+from analysis.ordering import budget_order
+
+ANSWER = ["cell", "id"]
+PARTS = ("evidence_held", "evidence_oracle")
+
+
+def on_evidence(rows: pd.DataFrame) -> pd.DataFrame:
+    """The recall rows of which evidence with any attention on it is told."""
+    return rows[rows.evidence_mass > 0] if "evidence_mass" in rows else rows.iloc[:0]
+
+
+def held_share(rows: pd.DataFrame, by: list[str], part: str = "evidence_held") -> pd.Series:
+    """Of the attention on the evidence, the share on entries of the attended set (`evidence_oracle`: the oracle's).
+
+    Over the heads, layers, blocks (and steps) that fall together `by` these columns: those that attend more to the
+    evidence weigh more.
+    """
+    sums = rows.groupby(by)[[part, "evidence_mass"]].sum()
+    return sums[part] / sums.evidence_mass
+
+
+@styled
+def evidence_by_step(rows: pd.DataFrame, folder: Path, name: str) -> list[Path]:
+    """A line a budget with its interval over examples; dashed, the oracle's set of as many entries."""
+    from matplotlib import colormaps
+    from matplotlib.ticker import MaxNLocator
+
+    rows = on_evidence(rows)
+    if rows.empty:
+        return []
+    budgets = budget_order(rows)
+    figure, (axis,) = panels(1)
+    for budget, color in zip(budgets, colormaps["viridis"](np.linspace(0.0, 0.85, len(budgets))), strict=True):
+        here = rows[rows.budget_label == budget]
+        held, best = (means_by_step(held_share(here, ["step", *ANSWER], part), here) for part in PARTS)
+        label = f"budget {budget}"
+        axis.fill_between(held.index, 100 * held.low, 100 * held.high, color=color, alpha=0.15, linewidth=0)
+        axis.plot(held.index, 100 * held["mean"], color=color, marker="o", markersize=3, label=label)
+        axis.plot(
+            best.index, 100 * best["mean"], color=color, linestyle="dashed", linewidth=0.9, label=f"{label}, oracle"
+        )
+    low, _ = axis.get_ylim()
+    axis.set_ylim(50 if low > 55 else 0, 101)
+    axis.set_xlabel("denoising step")
+    axis.set_ylabel("attention on evidence held (%)")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_below(figure, [axis])
+    return [save(figure, folder, name)]
