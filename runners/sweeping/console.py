@@ -7,7 +7,7 @@ import sys
 
 from rich.console import Console
 
-FILE_WIDTH = 120  # columns of output that goes to a file
+FILE_WIDTH = 240  # columns of output that goes to a file: no table is cut off there
 
 
 class SweepConsole(Console):
