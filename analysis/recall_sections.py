@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from analysis.comparison import Comparison
 from analysis.evidence_table import evidence_table
 from analysis.figures.evidence import evidence_by_step
 from analysis.figures.recall import recall_by_step, recall_rows
@@ -12,12 +13,16 @@ from analysis.ordering import method_order
 from analysis.section import Section, captioned, slug
 
 
-def recall_sections(results: Results, folder: Path) -> list[Section]:
-    """One section a method, which says when the method selects, and one on right and wrong answers. Writes figures into
-    `folder`."""
+def recall_sections(results: Results, comparison: Comparison | None, folder: Path) -> list[Section]:
+    """One section a method, which says when the method selects, and one on right and wrong answers.
+
+    Writes figures into `folder`. `comparison`: of what was answered, too.
+    """
     rows = recall_rows(results)
+    if rows.empty:
+        return []
     sections: dict[str, Section] = {}
-    for key, own in rows.groupby(["model", "task", "decoding", "question", "method"]) if len(rows) else ():
+    for key, own in rows.groupby(["model", "task", "decoding", "question", "method"]):
         *setting, method = map(str, key)
         selection = "step-1 selection" if own.selects_once.all() else "selection"
         section = sections.setdefault(method, Section(f"Recall of the {selection} by {method}"))
@@ -34,5 +39,5 @@ def recall_sections(results: Results, folder: Path) -> list[Section]:
             "every example weighing the same, with 95 % intervals. Dashed: each step's exact top-k.",
         )
     found = [sections[method] for method in method_order(sections)]
-    table = evidence_table(results)
+    table = evidence_table(rows, comparison) if comparison is not None else None
     return [*found, Section("Evidence held, and right answers", tables=[table])] if table is not None else found

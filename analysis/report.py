@@ -38,8 +38,8 @@ def write_report(results: Results, title: str, chosen: Measure | None, folder: P
     what each task is judged by. Raises UserError, OSError.
     """
     sections = [_overview(results)]
-    if (results.cells.runner == "evaluate").any():
-        comparison = compare(results)
+    comparison = compare(results) if (results.cells.runner == "evaluate").any() else None
+    if comparison is not None:
         writing = writing_table(comparison, chosen)
         if writing is not None:
             sections.append(_table_section("Ways of writing", writing))
@@ -50,7 +50,7 @@ def write_report(results: Results, title: str, chosen: Measure | None, folder: P
     sections += [
         *speed_sections(results, folder / "figures"),
         *kernel_sections(results, folder / "figures"),
-        *recall_sections(results, folder / "figures"),
+        *recall_sections(results, comparison, folder / "figures"),
         _failures(results),
     ]
     if len(results.examples):

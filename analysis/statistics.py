@@ -103,31 +103,31 @@ def _percentiles(mean: float, means: Floats, confidence: float) -> Interval:
 
 def difference_of_groups(
     values: Floats,
-    first: NDArray[np.bool_],
+    chosen: NDArray[np.bool_],
     contexts: Sequence[str] | None = None,
     *,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> Interval:
-    """The mean of the `values` [n] in the `first` [n] group less that of the others, with its bootstrap interval.
+    """The mean of the `chosen` [n] of `values` [n] less that of the others, with its bootstrap interval.
 
-    Examples are resampled, or contexts, and the groups have as many of them as were drawn. NaN where a group is empty;
-    without an interval where one has fewer than FEWEST.
+    Examples are resampled, or `contexts` [n]: how many of each group are drawn varies, and resamples without one of
+    them are left out. NaN where a group is empty; without an interval where one has fewer than FEWEST examples, or
+    contexts.
     """
-    if first.all() or not first.any():
+    if chosen.all() or not chosen.any():
         return Interval(math.nan, math.nan, math.nan)
-    mean = float(values[first].mean() - values[~first].mean())
-    if min(first.sum(), (~first).sum()) < FEWEST:
-        return Interval(mean, math.nan, math.nan)
-    sides = []
-    for group in (first, ~first):
+    mean = float(values[chosen].mean() - values[~chosen].mean())
+    means = []
+    for group in (chosen, ~chosen):
         (sums, _), (sizes, _) = (_by_context(part, contexts) for part in (values * group, group.astype(np.float64)))
-        drawn = resample_counts(sums.size, resamples, seed).astype(np.float64)
-        sides.append((drawn @ sums, drawn @ sizes))
-    filled = np.logical_and(*(sizes > 0 for _, sizes in sides))
-    ours, others = (sums[filled] / sizes[filled] for sums, sizes in sides)
-    return _percentiles(mean, ours - others, confidence)
+        if np.count_nonzero(sizes) < FEWEST:
+            return Interval(mean, math.nan, math.nan)
+        with np.errstate(invalid="ignore"):  # a resample without any of the group
+            means.append(_resampled_means(sums, sizes, resamples, seed))
+    differences = means[0] - means[1]
+    return _percentiles(mean, differences[~np.isnan(differences)], confidence)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Recall(CellRunner):
         "recall": "recall",
         "mass_captured": "mass captured",
         "oracle_mass": "oracle mass",
-        "evidence_held": "evidence held",
+        "evidence_share": "evidence held",
         "examples": "examples",
     }
 
@@ -44,7 +44,8 @@ class Recall(CellRunner):
         from runners.material import stop_ids
 
         (question,) = questions
-        observer = RecallObserver(evidence_positions(question.example, question.prompt, bench.model(cell).tokenizer))
+        evidence = evidence_positions(question.example, question.prompt, bench.model(cell).tokenizer)
+        observer = RecallObserver(evidence)
         engine = Engine(
             bench.model(cell),
             cell.method,
@@ -71,6 +72,7 @@ class Recall(CellRunner):
                 context=None if (name := question.example.labels.get(CONTEXT)) is None else str(name),
                 prefix_tokens=prefix.lengths[0],
                 budget_tokens=generation.trace.budget_tokens,
+                evidence_tokens=len(evidence),
                 rows=observer.rows,
             )
         ]
@@ -80,8 +82,13 @@ class Recall(CellRunner):
         found = [row for result in results for row in result.rows]
         names = ("recall", "mass_captured", "oracle_mass")
         means = {name: sum(getattr(row, name) for row in found) / len(found) for name in names} if found else {}
-        weights = [(row.evidence_held, row.evidence_mass) for row in found if row.evidence_mass]
-        if weights:
-            held, mass = (sum(part) for part in zip(*weights))
-            means["evidence_held"] = held / mass
+        shares = [share for result in results if (share := _evidence_share(result)) is not None]
+        if shares:
+            means["evidence_share"] = sum(shares) / len(shares)
         return {"examples": float(len(results)), **means}
+
+
+def _evidence_share(result: RecallResult) -> float | None:
+    """Of the attention on the evidence, the share on entries of the attended set; None where there was none on it."""
+    told = [(row.evidence_held or 0.0, row.evidence_mass) for row in result.rows if row.evidence_mass]
+    return sum(held for held, _ in told) / sum(mass for _, mass in told) if told else None

@@ -115,10 +115,12 @@ class ExampleResult(Schema):
 
 
 class RecallResult(Schema):
-    """runner=recall: one example. `context`: where it shares that with others, the name."""
+    """runner=recall: one example. `context`: where it shares that with others, the name. `evidence_tokens`: of the
+    prompt, those that spell what the answer repeats, where the task names that."""
 
     id: str
     context: str | None = None
     prefix_tokens: int
     budget_tokens: int
+    evidence_tokens: int = 0
     rows: list[RecallRow]

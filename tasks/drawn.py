@@ -12,9 +12,8 @@ from random import Random
 from typing import ClassVar, NamedTuple
 
 from tasks.errors import TaskError
-from tasks.evidence import Evidence
 from tasks.fields import as_tuple, require_int, require_share
-from tasks.task import CONTEXT, Example, Label, Tokenizer
+from tasks.task import CONTEXT, Evidence, Example, Label, Tokenizer
 from tasks.text_task import TextTask
 
 MAX_NEW_TOKENS = 4096

@@ -13,13 +13,12 @@ from random import Random
 from typing import ClassVar
 
 from tasks.errors import TaskError, refused, unknown_name
-from tasks.evidence import Evidence
 from tasks.fields import as_tuple, is_int, require_share
 from tasks.haystack import Haystack, Insert
 from tasks.languages.language import Language
 from tasks.languages.registry import language_named
 from tasks.prompt import PLACEMENTS, assemble
-from tasks.task import Example, Label, Prompt, Task, Tokenizer
+from tasks.task import Evidence, Example, Label, Prompt, Task, Tokenizer
 
 USUAL = 40
 """Examples of a cell that asks for no number."""

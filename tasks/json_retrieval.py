@@ -16,7 +16,7 @@ from uuid import UUID
 from tasks.drawn import Draw, Drawn, DrawnTask
 from tasks.errors import TaskError, refused
 from tasks.fields import require_sizes
-from tasks.task import Example, Score, Tokenizer
+from tasks.task import Evidence, Example, Label, Score, Tokenizer
 
 MAX_PAIRS = 100_000
 
@@ -164,12 +164,17 @@ def _drawn(record: Record, depth: float | None, length: int) -> Drawn:
         pairs.insert(round(depth * len(pairs)), record.asked)
     key, value = record.asked
     question = f'\n\nKey: "{key}"\nCorresponding value:'
-    return Drawn(_context(pairs), question, (value,), {"length": length, "pairs": len(pairs)})
+    labels: dict[str, Label] = {"length": length, "pairs": len(pairs)}
+    return Drawn(_context(pairs), question, (value,), labels, evidence=(Evidence(_row(key, value), value),))
 
 
 def _context(pairs: Sequence[Pair]) -> str:
-    rows = ",\n ".join(f'"{key}": "{value}"' for key, value in pairs)
+    rows = ",\n ".join(_row(key, value) for key, value in pairs)
     return f"Extract the value corresponding to the specified key in the JSON object below.\n\nJSON data:\n{{{rows}}}"
+
+
+def _row(key: str, value: str) -> str:
+    return f'"{key}": "{value}"'
 
 
 def _uuid(rng: Random) -> str:

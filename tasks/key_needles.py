@@ -10,12 +10,11 @@ from typing import Any, ClassVar
 
 from tasks.drawn import Asked, Draw, Drawn
 from tasks.errors import refused, unknown_name
-from tasks.evidence import Evidence
 from tasks.fields import require_int
 from tasks.haystack import Insert
 from tasks.needle import HaystackTask
 from tasks.needle_words import DIGITS, SPLITS, VALUES, draw_values, is_value, split_named
-from tasks.task import Example, Score, Tokenizer
+from tasks.task import Evidence, Example, Score, Tokenizer
 
 MAX_ASKED = 8
 

@@ -10,7 +10,7 @@ from tasks.fields import require_int
 from tasks.generated import DeepTask, Draft
 from tasks.haystack import Insert
 from tasks.scoring import exact_match
-from tasks.task import Example, Score
+from tasks.task import Evidence, Example, Score
 
 
 @dataclass(kw_only=True)
@@ -32,7 +32,13 @@ class KeyValueRetrieval(DeepTask):
         values = rng.choices(language.values, k=self.pairs)
         inserts = [Insert(language.pair(keys[0], values[0]), depth)]
         inserts += [Insert(language.pair(*pair)) for pair in zip(keys[1:], values[1:], strict=True)]
-        return Draft(inserts, language.pair_question(keys[0]), (values[0],), {"pairs": self.pairs})
+        return Draft(
+            inserts,
+            language.pair_question(keys[0]),
+            (values[0],),
+            {"pairs": self.pairs},
+            (Evidence(inserts[0].text, values[0]),),
+        )
 
     def score(self, example: Example, prediction: str) -> Score:
         exact = exact_match(prediction, example.references)

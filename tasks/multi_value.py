@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import ClassVar
 
-from tasks.evidence import Evidence
 from tasks.fields import require_int
 from tasks.generated import DeepTask, Draft
 from tasks.haystack import Insert
 from tasks.scoring import exact_match, ordered_recall
-from tasks.task import Example, Score
+from tasks.task import Evidence, Example, Score
 
 
 @dataclass(kw_only=True)

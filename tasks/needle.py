@@ -12,11 +12,10 @@ from typing import ClassVar
 from tasks.corpus import corpus
 from tasks.drawn import Draw, Drawn, DrawnTask
 from tasks.errors import refused
-from tasks.evidence import Evidence
 from tasks.fields import require_int, require_sizes
 from tasks.haystack import Insert
 from tasks.prose import Prose
-from tasks.task import Example, Score, Tokenizer
+from tasks.task import Evidence, Example, Score, Tokenizer
 
 MAX_LENGTH = 4_194_304
 

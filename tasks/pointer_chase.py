@@ -8,12 +8,11 @@ from random import Random
 from typing import ClassVar
 
 from tasks.errors import refused
-from tasks.evidence import Evidence
 from tasks.fields import require_int
 from tasks.generated import Draft, GeneratedTask
 from tasks.haystack import Insert
 from tasks.scoring import exact_match, leading_recall
-from tasks.task import Example, Score
+from tasks.task import Evidence, Example, Score
 
 MAX_HOPS = 8
 

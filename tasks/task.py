@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
-from tasks.evidence import Evidence
-
 Label = int | float | str
 
 CONTEXT = "context"
@@ -27,6 +25,14 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str: ...
 
     def chat(self, text: str) -> str: ...
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """`value` is what an answer repeats of `passage`, where it stands last; the passage stands in the context once."""
+
+    passage: str
+    value: str
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ PARTS = ("evidence_held", "evidence_oracle")
 
 def on_evidence(rows: pd.DataFrame) -> pd.DataFrame:
     """The recall rows of which evidence with any attention on it is told."""
-    return rows[rows.evidence_mass > 0] if "evidence_mass" in rows else rows.iloc[:0]
+    return rows if rows.empty else rows[rows.evidence_mass > 0]
 
 
 def held_share(rows: pd.DataFrame, by: list[str], part: str = "evidence_held") -> pd.Series:
@@ -30,9 +30,15 @@ def held_share(rows: pd.DataFrame, by: list[str], part: str = "evidence_held") -
     return sums[part] / sums.evidence_mass
 
 
+def evidence_means(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """By step, the share that the attended set holds and the share that the oracle's does: see `means_by_step`."""
+    held, best = (means_by_step(held_share(rows, ["step", *ANSWER], part), rows) for part in PARTS)
+    return held, best
+
+
 @styled
 def evidence_by_step(rows: pd.DataFrame, folder: Path, name: str) -> list[Path]:
-    """A line a budget with its interval over examples; dashed, the oracle's set of as many entries."""
+    """A line a budget with its interval over examples; dashed, each step's exact top-k."""
     from matplotlib import colormaps
     from matplotlib.ticker import MaxNLocator
 
@@ -42,14 +48,12 @@ def evidence_by_step(rows: pd.DataFrame, folder: Path, name: str) -> list[Path]:
     budgets = budget_order(rows)
     figure, (axis,) = panels(1)
     for budget, color in zip(budgets, colormaps["viridis"](np.linspace(0.0, 0.85, len(budgets))), strict=True):
-        here = rows[rows.budget_label == budget]
-        held, best = (means_by_step(held_share(here, ["step", *ANSWER], part), here) for part in PARTS)
-        label = f"budget {budget}"
+        held, best = evidence_means(rows[rows.budget_label == budget])
         axis.fill_between(held.index, 100 * held.low, 100 * held.high, color=color, alpha=0.15, linewidth=0)
+        label = f"budget {budget}" + (" tokens" if "%" not in budget else " of the prefix")
         axis.plot(held.index, 100 * held["mean"], color=color, marker="o", markersize=3, label=label)
-        axis.plot(
-            best.index, 100 * best["mean"], color=color, linestyle="dashed", linewidth=0.9, label=f"{label}, oracle"
-        )
+        axis.plot(best.index, 100 * best["mean"], color=color, linestyle="dashed", linewidth=0.9)
+    axis.plot([], [], color="gray", linestyle="dashed", linewidth=0.9, label="each step's exact top-k")
     low, _ = axis.get_ylim()
     axis.set_ylim(50 if low > 55 else 0, 101)
     axis.set_xlabel("denoising step")

@@ -15,8 +15,8 @@ class RecallObserver:
     """Collects recall while an engine runs: pass it as `observer`, batch size 1, and read `rows` afterwards.
 
     Only layers that attend to a selected set are recorded. With `shadow=True` the engine stays on the dense path, so
-    that all methods are measured on the same blocks. `evidence`: prompt positions whose mass is told apart, as far as
-    they lie in the prefix.
+    that all methods are measured on the same blocks. `evidence`: indices into the prompt's tokens, whose mass is told
+    apart as far as they lie in the prefix.
     """
 
     def __init__(self, evidence: Sequence[int] = ()) -> None:
@@ -49,11 +49,12 @@ class RecallObserver:
         )
 
     def _on_evidence(self, mass: Tensor, member: Tensor, oracle: Tensor) -> dict[str, float]:
-        """The fields of the row about the evidence, of `mass` and `member` `[kv_heads, prefix]`."""
+        """The fields of the row about the evidence, of `mass` and `member` `[kv_heads, prefix]`, and the sets `oracle`
+        `[kv_heads, k]`."""
         places = [place for place in self._evidence if place < mass.shape[1]]
         if not places:
             return {}
-        own = mass[:, places]
+        own = mass[:, places]  # [kv_heads, evidence]
         held, best = (own * chosen[:, places] for chosen in (member, _members(mass, oracle)))
         parts = {"evidence_mass": own, "evidence_held": held, "evidence_oracle": best}
         return {name: float(part.sum(-1).mean()) for name, part in parts.items()}

@@ -13,7 +13,7 @@ class RecallRow:
     `oracle_mass`: prefix and block together have mass 1; how much of it the oracle's set holds. `mass_captured`: mass
     on the attended set over `oracle_mass`.
 
-    Where entries are named as evidence, such as those of an asked needle: `evidence_mass` on them, and what of that
+    Where entries are named as evidence, such as those of an asked needle: `evidence_mass` on them, and how much of it
     lies in the attended set (`evidence_held`) and in the oracle's (`evidence_oracle`).
     """
 

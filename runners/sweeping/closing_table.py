@@ -44,7 +44,7 @@ def _show_rows(console: Console, outcomes: Sequence[Outcome]) -> None:
     if any(_metrics(outcome).get(TRUNCATED) for outcome in outcomes):
         metrics[TRUNCATED] = "truncated"
     told = {name for outcome in outcomes for name in _metrics(outcome)}
-    metrics = {name: head for name, head in metrics.items() if name in told or not told}
+    metrics = {name: head for name, head in metrics.items() if name in told or not told}  # a head alone if all failed
     table = _table(["method", "budget", "task", *variants.columns.values()], list(metrics.values()))
     for outcome in outcomes:
         found = _metrics(outcome)

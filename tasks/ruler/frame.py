@@ -13,10 +13,9 @@ from random import Random
 from typing import ClassVar
 
 from tasks.errors import TaskError, refused
-from tasks.evidence import Evidence
 from tasks.fields import as_tuple, require_sizes
 from tasks.ruler.sizing import most_units
-from tasks.task import Example, Label, Score, Tokenizer
+from tasks.task import Evidence, Example, Label, Score, Tokenizer
 from tasks.text_task import TextTask
 
 OFFICIAL_COUNT = 500

@@ -10,11 +10,11 @@ from typing import ClassVar
 
 from tasks.corpus import corpus
 from tasks.errors import unknown_name
-from tasks.evidence import Evidence
 from tasks.fields import require_int
 from tasks.ruler.frame import Draft, RulerTask, opening_and_question
 from tasks.ruler.haystacks import NOISE, essay
 from tasks.ruler.wordlists import ADJECTIVES, NOUNS, lists_digest, word_list
+from tasks.task import Evidence
 
 NEEDLE = "One of the special magic {type_needle_v} for {key} is: {value}."
 

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from analysis.comparison import compare
 from analysis.evidence_table import evidence_table
-from analysis.figures.evidence import evidence_by_step, held_share, on_evidence
+from analysis.figures.evidence import evidence_by_step, evidence_means, held_share, on_evidence
 from analysis.figures.recall import recall_rows
 from analysis.frame import load
 from analysis.recall_sections import recall_sections
-from runners.record import RecallResult, RecallRow
-from tests.analysis.synthetic import example, recall_result, write_cell
+from analysis.table import Table
+from runners.record import ExampleResult, RecallResult, RecallRow
+from tests.analysis.synthetic import example, write_cell
 from tests.analysis.test_figures import is_drawn
 
 COUNT = 24
@@ -40,12 +42,24 @@ def observed(folder: Path, budget: int = 64) -> None:
     write_cell(folder, "mage", budget, rows, runner="recall")
 
 
-def test_heads_weigh_by_their_attention_to_the_evidence(tmp_path: Path) -> None:
+def answer(index: int, right: bool, budget: int | None = 64, **changes: object) -> ExampleResult:
+    return example(index, right, budget=budget, **changes)
+
+
+def table_of(folder: Path) -> Table | None:
+    results = load([folder])
+    return evidence_table(recall_rows(results), compare(results))
+
+
+def test_layers_weigh_by_their_attention_to_the_evidence(tmp_path: Path) -> None:
     observed(tmp_path)
     rows = on_evidence(recall_rows(load([tmp_path])))
-    shares = held_share(rows, ["id"])
-    assert shares["niah-0-00001"] == pytest.approx(0.8 * 0.4 / 0.5)
-    assert held_share(rows, ["step"], "evidence_oracle").tolist() == pytest.approx([1.0, 1.0])
+    assert held_share(rows, ["id"])["niah-0-00001"] == pytest.approx(0.8 * 0.4 / 0.5)
+    held, best = evidence_means(rows)
+    assert best["mean"].tolist() == pytest.approx([1.0, 1.0])
+    wanted = [0.8 * (0.8 if answered(i) else 0.6 + 0.01 * (i % 2)) for i in range(COUNT)]
+    assert held["mean"].tolist() == pytest.approx([sum(wanted) / COUNT] * 2)
+    assert (held.low < held["mean"]).all() and (held["mean"] < held.high).all()
 
 
 def test_the_figure_is_drawn_where_there_is_evidence(tmp_path: Path) -> None:
@@ -55,27 +69,17 @@ def test_the_figure_is_drawn_where_there_is_evidence(tmp_path: Path) -> None:
     write_cell(tmp_path / "untold", "mage", 64, [result(i, None) for i in range(6)], runner="recall")
     results = load([tmp_path / "untold"])
     assert evidence_by_step(recall_rows(results), tmp_path, "none") == []
-    assert evidence_table(results) is None
-    [section] = recall_sections(results, tmp_path)
+    [section] = recall_sections(results, None, tmp_path)
     assert len(section.figures) == 1
-
-
-def test_records_from_before_there_was_evidence_are_read(tmp_path: Path) -> None:
-    cell = write_cell(tmp_path, "mage", 64, [recall_result(i) for i in range(6)], runner="recall")
-    assert "evidence_mass" in (cell / "examples.jsonl").read_text()
-    rows = recall_rows(load([tmp_path]))
-    assert on_evidence(rows).empty
-    assert on_evidence(rows.drop(columns=["evidence_mass", "evidence_held", "evidence_oracle"])).empty
 
 
 def test_right_and_wrong_answers_are_told_apart_where_dense_is_right(tmp_path: Path) -> None:
     observed(tmp_path)
-    assert evidence_table(load([tmp_path])) is None, "nothing was evaluated"
     # Dense is wrong on the last four: two of these mage answers right.
-    write_cell(tmp_path, "dense", None, [example(i, i < COUNT - 4, budget=None) for i in range(COUNT)])
-    write_cell(tmp_path, "mage", 64, [example(i, answered(i)) for i in range(COUNT)])
-    write_cell(tmp_path, "mage", 128, [example(i, True, budget=128) for i in range(COUNT)])
-    table = evidence_table(load([tmp_path]))
+    write_cell(tmp_path, "dense", None, [answer(i, i < COUNT - 4, None) for i in range(COUNT)])
+    write_cell(tmp_path, "mage", 64, [answer(i, answered(i)) for i in range(COUNT)])
+    write_cell(tmp_path, "mage", 128, [answer(i, True, 128) for i in range(COUNT)])
+    table = table_of(tmp_path)
     assert table is not None
     [row] = table.numbers.to_dict("records")
     assert (row["method"], row["budget"], row["n_right"], row["n_wrong"]) == ("mage", 64, 13, 7)
@@ -86,12 +90,58 @@ def test_right_and_wrong_answers_are_told_apart_where_dense_is_right(tmp_path: P
     assert row["difference"] == pytest.approx(row["right"] - row["wrong"])
     [cells] = table.cells.to_dict("records")
     assert cells["held where right"] == "64.0" and cells["difference"].startswith("+15.")
+    assert list(cells)[:6] == ["task", "question", "decoding", "model", "method", "budget"]
+    results = load([tmp_path])
+    *_, section = recall_sections(results, compare(results), tmp_path)
+    assert [own.cells.equals(table.cells) for own in section.tables] == [True]
 
 
 def test_without_wrong_answers_there_is_no_difference(tmp_path: Path) -> None:
     observed(tmp_path)
-    write_cell(tmp_path, "mage", 64, [example(i, True) for i in range(COUNT)])
-    table = evidence_table(load([tmp_path]))
+    for method, budget in (("dense", None), ("mage", 64)):
+        write_cell(tmp_path, method, budget, [answer(i, True, budget) for i in range(COUNT)])
+    table = table_of(tmp_path)
     assert table is not None
     [cells] = table.cells.to_dict("records")
     assert (cells["right"], cells["wrong"], cells["held where wrong"], cells["difference"]) == ("24", "0", "—", "—")
+
+
+@pytest.mark.parametrize("hole", ["dense", "mage"])
+@pytest.mark.parametrize("how", ["absent", "failed", "failed seed"])
+def test_nothing_is_compared_around_a_hole(tmp_path: Path, hole: str, how: str) -> None:
+    observed(tmp_path)
+    for method, budget in (("dense", None), ("mage", 64)):
+        rows = [answer(i, answered(i), budget) for i in range(COUNT)]
+        if method != hole or how == "failed seed":
+            write_cell(tmp_path, method, budget, rows)
+        if method == hole and how != "absent":
+            write_cell(tmp_path, method, budget, [], status="error", error="x", seed=int(how == "failed seed"))
+        elif how == "failed seed":
+            write_cell(tmp_path, method, budget, [answer(i, True, budget, seed=1) for i in range(COUNT)], seed=1)
+    assert table_of(tmp_path) is None
+
+
+def test_what_seeds_answer_differently_is_left_out(tmp_path: Path) -> None:
+    observed(tmp_path)
+    for seed in (0, 1):
+        write_cell(tmp_path, "dense", None, [answer(i, True, None) for i in range(COUNT)], seed=seed)
+        rows = [answer(i, answered(i) and (seed == 0 or i > 6)) for i in range(COUNT)]
+        write_cell(tmp_path, "mage", 64, rows, seed=seed)
+    table = table_of(tmp_path)
+    assert table is not None
+    [row] = table.numbers.to_dict("records")
+    assert (row["n_right"], row["n_wrong"]) == (12, 8), "right under one seed alone: 1, 2, 4, 5"
+
+
+def test_the_interval_is_over_contexts_where_these_are_shared(tmp_path: Path) -> None:
+    widths = []
+    for name, size in (("alone", 1), ("shared", 2)):
+        told = [result(i, 0.8 - 0.02 * (i // 4)) for i in range(COUNT)]
+        told = [row.model_copy(update={"context": f"c{i // 2}"}) if size > 1 else row for i, row in enumerate(told)]
+        write_cell(tmp_path / name, "mage", 64, told, runner="recall")
+        write_cell(tmp_path / name, "dense", None, [answer(i, True, None) for i in range(COUNT)])
+        write_cell(tmp_path / name, "mage", 64, [answer(i, i % 4 < 2) for i in range(COUNT)])
+        table = table_of(tmp_path / name)
+        assert table is not None
+        widths.append(float(table.numbers.high.iloc[0] - table.numbers.low.iloc[0]))
+    assert widths[1] > 1.2 * widths[0]

@@ -151,3 +151,10 @@ def test_a_small_group_has_no_interval(count: int, told: bool) -> None:
     found = difference_of_groups(np.arange(20.0), np.arange(20) < count)
     assert math.isnan(found.low) is not told
     assert math.isnan(found.mean) is (count in (0, 20))
+
+
+@pytest.mark.parametrize(("contexts", "told"), [(4, False), (5, True)])
+def test_a_group_in_few_contexts_has_no_interval(contexts: int, told: bool) -> None:
+    names = [f"c{i // 10}" for i in range(200)]
+    found = difference_of_groups(np.random.default_rng(7).normal(size=200), np.arange(200) < 10 * contexts, names)
+    assert math.isnan(found.low) is not told

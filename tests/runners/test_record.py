@@ -21,6 +21,14 @@ def test_what_is_written_is_read_back() -> None:
     assert RecallResult.model_validate_json(RESULT.model_dump_json()).rows == [ROW]
 
 
+def test_lines_from_before_there_was_evidence_are_read() -> None:
+    told = json.loads(RESULT.model_dump_json())
+    row = told["rows"][0]
+    assert told.pop("evidence_tokens") == 0
+    assert [row.pop(f"evidence_{part}") for part in ("mass", "held", "oracle")] == [None] * 3
+    assert RecallResult.model_validate(told) == RESULT
+
+
 @pytest.mark.parametrize("change", [{"recal": 1.0}, {"recall": float("nan")}, {"layer": None}, {"layer": 1.5}])
 def test_a_row_of_recall_is_validated(change: dict[str, float | None]) -> None:
     told = json.loads(RESULT.model_dump_json())

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import runners.environment
+import runners.recall
 import runners.sweeping.sweep
 import runners.sweeping.workbench
 from mage.generation.engine import Engine
@@ -201,3 +202,27 @@ def test_recall_of_the_oracle_is_one(run: Run, out: Path) -> None:
         rows = RecallResult.model_validate_json(line).rows
         assert {row.layer for row in rows} == {1, 2}, "dense layers have no selection"
         assert min(row.step for row in rows) == 2, "the first step of mage is exact"
+
+
+def test_recall_tells_what_is_held_of_the_evidence(run: Run, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-m", "method=oracle,mage", "runner=recall", "examples=3", "budget=100") == 0
+    assert "evidence held" in capsys.readouterr().out
+    for record in records(out).values():
+        shares: list[float] = []
+        for line in (out / record.name / "examples.jsonl").read_text().splitlines():
+            result = RecallResult.model_validate_json(line)
+            told = [(row.evidence_held or 0.0, row.evidence_mass or 0.0) for row in result.rows]
+            assert result.evidence_tokens and all(mass > 0 and held <= mass * (1 + 1e-6) for held, mass in told)
+            shares.append(sum(held for held, _ in told) / sum(mass for _, mass in told))
+        assert 0 < record.metrics["evidence_share"] <= 1
+        assert record.metrics["evidence_share"] == pytest.approx(sum(shares) / len(shares))
+
+
+def test_without_evidence_there_is_no_column_of_it(
+    run: Run, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runners.recall, "evidence_positions", lambda *_: [])
+    assert run("-m", "method=oracle,mage", "runner=recall") == 0
+    printed = capsys.readouterr().out
+    assert "oracle mass" in printed and "evidence held" not in printed
+    assert all("evidence_share" not in record.metrics for record in records(out).values())

@@ -1,4 +1,4 @@
-"""Evidence: each task that knows what its answers repeat says so, and its tokens are found in the prompt."""
+"""Evidence: tasks whose answers repeat words of the context name them, and their tokens are found in the prompt."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.evidence import Evidence, evidence_positions
+from tasks.evidence import evidence_positions
 from tasks.generated import GeneratedTask
+from tasks.json_retrieval import JsonRetrieval
 from tasks.key_needles import KeyNeedles
+from tasks.kv_retrieval import KeyValueRetrieval
 from tasks.multi_value import MultiValue
 from tasks.needle import Needle
 from tasks.niah import NeedleInHaystack
 from tasks.pointer_chase import PointerChase
 from tasks.ruler.needles import RulerNeedles
-from tasks.task import Example, Prompt, Task, Tokenizer
+from tasks.task import Evidence, Example, Prompt, Task, Tokenizer
 
 BLOCK, POSITIONS = 16, 8192
 
@@ -26,12 +28,14 @@ ENGLISH: dict[str, Task] = {
     "needle": Needle(lengths=900),
     "ruler_essay": RulerNeedles(lengths=1024, filler="essay", keys=4, queries=2, values=2),
     "ruler_needle": RulerNeedles(lengths=1024, filler="needle", key_type="uuids", value_type="uuids"),
+    "json": JsonRetrieval(pairs=20),
     "ruler_words": RulerNeedles(lengths=1024, filler="noise", value_type="words", keys=4),
 }
 TINY: dict[str, type[GeneratedTask]] = {
     "niah": NeedleInHaystack,
     "multi_value": MultiValue,
     "pointer_chase": PointerChase,
+    "kv_retrieval": KeyValueRetrieval,
 }
 
 
@@ -53,6 +57,7 @@ def test_the_tokens_of_an_english_task_spell_what_is_asked_for(name: str, qwen_t
         # A token may hold a space, a bracket or a full stop beside.
         assert {text.strip(" \n().,:*\"'") for text in spelled} == {value.strip(".") for value in values}
         assert max(found) < prompt.question_start
+        assert all(example.context.count(evidence.passage) == 1 for evidence in example.evidence)
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -66,6 +71,7 @@ def test_the_tokens_of_a_tiny_task_are_the_words_of_the_answer(
         assert values <= set(example.references[0].split())
         assert {word_tokenizer.decode([prompt.tokens[i]]) for i in found} == values
         assert len(found) == sum(len(evidence.value.split()) for evidence in example.evidence)
+        assert all(example.context.count(evidence.passage) == 1 for evidence in example.evidence)
 
 
 @pytest.mark.parametrize("tokenizer", ["pair_tokenizer", "unsplit_tokenizer"])
@@ -92,6 +98,16 @@ def test_the_value_is_the_last_one_of_its_passage(qwen_tokenizer: Tokenizer) -> 
     assert qwen_tokenizer.decode(tokens[: found + 1]) == context.removesuffix(". Then 7 more.")
 
 
+@pytest.mark.parametrize("value", ["日本語", "🙂🙃", "é"])
+def test_a_character_of_several_tokens_counts_whole(value: str, pair_tokenizer: Tokenizer) -> None:
+    context = f"Of {value} or not: the secret of 東京 is {value}. No more of 日本."
+    example = Example("e", context, "?", (value,), 8, evidence=(Evidence(f"the secret of 東京 is {value}.", value),))
+    tokens = pair_tokenizer.encode(context)
+    found = evidence_positions(example, Prompt(tokens, 0, 0, len(tokens)), pair_tokenizer)
+    assert pair_tokenizer.decode([tokens[i] for i in found]).strip(" .") == value
+    assert found == list(range(found[0], found[-1] + 1))
+
+
 def test_what_was_cut_from_a_prompt_has_no_tokens(qwen_tokenizer: Tokenizer) -> None:
     task = KeyNeedles(lengths=2000, depths=0.5, needles=1)
     (example,) = task.examples(qwen_tokenizer, 1, 0, BLOCK)
@@ -100,6 +116,14 @@ def test_what_was_cut_from_a_prompt_has_no_tokens(qwen_tokenizer: Tokenizer) -> 
         for own in (task, replace(task, max_prompt_tokens=400))
     )
     assert len(whole) >= 5 and cut == []
+
+
+def test_a_part_of_the_evidence_is_none(qwen_tokenizer: Tokenizer) -> None:
+    """With three of four values cut away, what is held of the last one would pass for all."""
+    (example, prompt, found), *_ = told(ENGLISH["number"], qwen_tokenizer)
+    assert found
+    lost = replace(example, evidence=(*example.evidence, Evidence("the secret of nowhere is 7", "7")))
+    assert evidence_positions(lost, prompt, qwen_tokenizer) == []
 
 
 def test_a_task_that_tells_no_evidence_has_no_positions(word_tokenizer: Tokenizer) -> None:
