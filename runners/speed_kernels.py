@@ -43,7 +43,7 @@ class SuiteKernels:
     def __init__(self, options: argparse.Namespace, shape: RandomModel, ours: Operations) -> None:
         """options: of `runners.speed_options`."""
         self._options, self._ours = options, ours
-        self._path = Path(options.out) / f"kernels_{shape.name}_{ours.name}_{options.dtype}.json"
+        batches = sorted({1, *options.batches[:FIRST_BATCHES]})
         self._shapes = [
             KernelShape(
                 body=body_config(shape.choice["body"]),
@@ -52,8 +52,12 @@ class SuiteKernels:
                 batch=batch,
                 budget=Budget(options.budget),
             )
-            for batch in sorted({1, *options.batches[:FIRST_BATCHES]})
+            for batch in batches
         ]
+        # All that is asked for: what was timed under other options stays.
+        sizes = f"context{options.contexts[0]}_batch{'+'.join(map(str, batches))}"
+        sizes += f"_block{options.block_size}_budget{options.budget}"
+        self._path = Path(options.out) / f"kernels_{shape.name}_{ours.name}_{options.dtype}_{sizes}.json"
         self._asked = {
             "runner": "kernels",
             "model": shape.name,

@@ -155,6 +155,20 @@ def test_a_wrong_kernel_is_told_in_every_run(
         assert told["wrong"] == ["small mass/torch/64x1"] and told["held"] == held and told["skipped"] == skipped
 
 
+@pytest.mark.parametrize("other", [("--contexts", "96"), ("--batches", "1,2"), ("--budget", "32")])
+def test_kernels_under_other_options_leave_those_before_as_they_are(
+    other: tuple[str, str], arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick_roofs(monkeypatch)
+    short = [*arguments, "--contexts", "64", "--batches", "1", "--budget", "16", "--rounds", "1"]
+    assert main(short) == 0
+    (path,) = (tmp_path / "out").glob("kernels_*.json")
+    before = path.read_bytes()
+    assert main([*short, *other]) == 0
+    assert path.read_bytes() == before
+    assert len(list((tmp_path / "out").glob("kernels_*.json"))) == 2
+
+
 def test_kernels_above_their_roof_are_named_in_every_run(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
