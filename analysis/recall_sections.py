@@ -36,7 +36,8 @@ def recall_sections(results: Results, comparison: Comparison | None, folder: Pat
             evidence_by_step(own, folder, f"evidence-{slug(*setting, method)}"),
             f"{told}: of the attention that each step pays to the evidence, the tokens of the context that the answer "
             f"repeats, the share on entries that the {selection} holds. Over the sparse layers and all heads together, "
-            "every example weighing the same, with 95 % intervals. Dashed: each step's exact top-k.",
+            "every example weighing the same, with 95 % intervals, as far as half of the examples take so many steps. "
+            "Dashed: each step's exact top-k.",
         )
     found = [sections[method] for method in method_order(sections)]
     table = evidence_table(rows, comparison) if comparison is not None else None

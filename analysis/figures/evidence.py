@@ -36,6 +36,12 @@ def evidence_means(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return held, best
 
 
+def common_steps(rows: pd.DataFrame) -> list[int]:
+    """The steps that at least half of the answers take: later ones are those of a few long blocks."""
+    answers = rows.drop_duplicates(["step", *ANSWER]).groupby("step").size()
+    return [int(step) for step in answers.index[answers >= answers.max() / 2]]
+
+
 @styled
 def evidence_by_step(rows: pd.DataFrame, folder: Path, name: str) -> list[Path]:
     """A line a budget with its interval over examples; dashed, each step's exact top-k."""
@@ -48,7 +54,8 @@ def evidence_by_step(rows: pd.DataFrame, folder: Path, name: str) -> list[Path]:
     budgets = budget_order(rows)
     figure, (axis,) = panels(1)
     for budget, color in zip(budgets, colormaps["viridis"](np.linspace(0.0, 0.85, len(budgets))), strict=True):
-        held, best = evidence_means(rows[rows.budget_label == budget])
+        here = rows[rows.budget_label == budget]
+        held, best = (means.loc[common_steps(here)] for means in evidence_means(here))
         axis.fill_between(held.index, 100 * held.low, 100 * held.high, color=color, alpha=0.15, linewidth=0)
         label = f"budget {budget}" + (" tokens" if "%" not in budget else " of the prefix")
         axis.plot(held.index, 100 * held["mean"], color=color, marker="o", markersize=3, label=label)

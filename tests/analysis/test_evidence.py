@@ -8,7 +8,7 @@ import pytest
 
 from analysis.comparison import compare
 from analysis.evidence_table import evidence_table
-from analysis.figures.evidence import evidence_by_step, evidence_means, held_share, on_evidence
+from analysis.figures.evidence import common_steps, evidence_by_step, evidence_means, held_share, on_evidence
 from analysis.figures.recall import recall_rows
 from analysis.frame import load
 from analysis.recall_sections import recall_sections
@@ -71,6 +71,15 @@ def test_the_figure_is_drawn_where_there_is_evidence(tmp_path: Path) -> None:
     assert evidence_by_step(recall_rows(results), tmp_path, "none") == []
     [section] = recall_sections(results, None, tmp_path)
     assert len(section.figures) == 1
+
+
+def test_steps_that_few_answers_take_are_not_drawn(tmp_path: Path) -> None:
+    rows = [result(i, 0.8) for i in range(6)]
+    short = [row.model_copy(update={"rows": row.rows[:2]}) for row in rows[:4]]  # step 2 alone
+    write_cell(tmp_path, "mage", 64, short + rows[4:], runner="recall")
+    assert common_steps(recall_rows(load([tmp_path]))) == [2]
+    write_cell(tmp_path / "b", "mage", 64, short[:3] + rows[3:], runner="recall")
+    assert common_steps(recall_rows(load([tmp_path / "b"]))) == [2, 3]
 
 
 def test_right_and_wrong_answers_are_told_apart_where_dense_is_right(tmp_path: Path) -> None:
