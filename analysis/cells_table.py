@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.caption import closing
 from analysis.comparison import Comparison
 from analysis.measure import EXACT_METRICS, Measure
-from analysis.table import HOLE, Table, interval_text, ordered, signed
+from analysis.table import HOLE, Table, interval_text, ordered, place, signed
 
 FUSED = ("fused fwd", "fused s")
 NO_SPEED = (
@@ -57,12 +57,7 @@ def _cells_row(point: pd.Series, chosen: Measure | None) -> dict[str, str]:
         interval = interval_text(point[f"{measure}_difference_low"], point[f"{measure}_difference_high"])
         difference = f"{signed(point[f'{measure}_difference'])} {interval}".rstrip()
     return {
-        "task": point.task,
-        "question": point.question,
-        "decoding": point.decoding,
-        "model": point.model,
-        "method": point.method,
-        "budget": point.budget_label or HOLE,
+        **place(point),
         "status": point.status.replace("_", " "),
         "n": show("n", ".0f"),
         "exact": show("exact", ".1f", 100),

@@ -13,7 +13,7 @@ from analysis.figures.evidence import held_share, on_evidence
 from analysis.figures.recall import contexts_told
 from analysis.pooling import by_example
 from analysis.statistics import difference_of_groups
-from analysis.table import HOLE, Table, interval_text, ordered, signed
+from analysis.table import HOLE, Table, interval_text, ordered, place, signed
 
 
 def evidence_table(rows: pd.DataFrame, comparison: Comparison) -> Table | None:
@@ -24,8 +24,8 @@ def evidence_table(rows: pd.DataFrame, comparison: Comparison) -> Table | None:
     """
     found = []
     for key, own in on_evidence(rows).groupby(POINT, sort=False):
-        place = tuple(map(str, key))
-        ours, dense = (comparison.values.get(p) for p in (place, (*place[: len(SETTING)], BASELINE, "")))
+        at = tuple(map(str, key))
+        ours, dense = (comparison.values.get(p) for p in (at, (*at[: len(SETTING)], BASELINE, "")))
         if ours is None or dense is None:
             continue
         answers, known = by_example(ours["exact"]), by_example(dense["exact"])
@@ -33,7 +33,7 @@ def evidence_table(rows: pd.DataFrame, comparison: Comparison) -> Table | None:
         ids = [i for i in shares.index if answers.get(i) in (0.0, 1.0) and known.get(i) == 1.0]
         if ids:
             values, right = shares[ids].to_numpy(dtype=np.float64), np.array([answers[i] == 1.0 for i in ids])
-            point: dict[str, Any] = dict(zip(POINT, place, strict=True))
+            point: dict[str, Any] = dict(zip(POINT, at, strict=True))
             point |= {"budget": own.budget.iloc[0], "budget_unit": own.budget_unit.iloc[0]}
             found.append(point | _compared(values, right, in_order(ids, contexts_told(own))))
     if not found:
@@ -64,12 +64,7 @@ def _compared(values: np.ndarray, right: np.ndarray, contexts: list[str] | None)
 def _cells(point: pd.Series) -> dict[str, str]:
     interval = interval_text(point.low, point.high)
     return {
-        "task": point.task,
-        "question": point.question,
-        "decoding": point.decoding,
-        "model": point.model,
-        "method": point.method,
-        "budget": point.budget_label,
+        **place(point),
         "right": str(point.n_right),
         "held where right": _percent(point.right),
         "wrong": str(point.n_wrong),

@@ -76,6 +76,18 @@ def signed(share: float) -> str:
     return f"{100 * share:+.1f}" if abs(share) >= 5e-4 else "0.0"
 
 
+def place(point: pd.Series) -> dict[str, str]:
+    """The cells that say which point a row is of."""
+    return {
+        "task": point.task,
+        "question": point.question,
+        "decoding": point.decoding,
+        "model": point.model,
+        "method": point.method,
+        "budget": point.budget_label or HOLE,
+    }
+
+
 def ordered(points: pd.DataFrame) -> pd.DataFrame:
     """Rows in reading order: by setting, then methods with dense first, then rising budgets."""
     methods = method_order(points.method)
